@@ -1,0 +1,120 @@
+//! What every daemon does around its work: logging, runtime, signals, grace period, exit code.
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use prometheus::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::admin::Readiness;
+use crate::config::{DaemonConfig, LogFormat};
+
+/// What the harness hands to a daemon.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// Cancelled when the daemon has to stop.
+    pub shutdown: CancellationToken,
+    pub registry: Registry,
+    pub readiness: Readiness,
+}
+
+/// Runs a daemon until it ends by itself or by SIGTERM or SIGINT, then within its grace period.
+pub fn run<F, Fut>(name: &'static str, config: &DaemonConfig, body: F) -> ExitCode
+where
+    F: FnOnce(Context) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    init_logging(config);
+    block_on(async {
+        let context = Context::default();
+        let mut signals = JoinSet::new();
+        signals.spawn(cancel_on_signal(context.shutdown.clone()));
+        info!(version = env!("CARGO_PKG_VERSION"), "{name} starts");
+        let shutdown = context.shutdown.clone();
+        let ended = within_grace(body(context), shutdown, config.grace()).await;
+        match ended {
+            Ok(()) => {
+                info!("{name} stopped");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                error!("{name} failed: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+/// Runs an operator's command: its result is its exit code, its error one line.
+pub fn run_command(body: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    block_on(async {
+        body.await.unwrap_or_else(|error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        })
+    })
+}
+
+/// Waits for tasks that must all live: whoever ends first takes the others along.
+pub async fn join_all(
+    mut tasks: JoinSet<anyhow::Result<()>>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        shutdown.cancel();
+        result = result.and(ended.context("a task panicked").and_then(|it| it));
+    }
+    result
+}
+
+/// Log lines go to standard error; standard output is for data.
+pub fn init_logging(config: &DaemonConfig) {
+    let filter = EnvFilter::try_new(&config.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call (tests start several daemons in one process) keeps the first subscriber.
+    let _already_set = match config.log_format {
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Text => lines.with_ansi(std::env::var_os("NO_COLOR").is_none()).try_init(),
+    };
+}
+
+fn block_on<T>(body: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("the operating system gives threads")
+        .block_on(body)
+}
+
+async fn cancel_on_signal(shutdown: CancellationToken) {
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return warn!("signals cannot be handled; only SIGKILL stops this process");
+    };
+    tokio::select! {
+        _ = term.recv() => info!("SIGTERM: stopping"),
+        _ = int.recv() => info!("SIGINT: stopping"),
+    }
+    shutdown.cancel();
+}
+
+async fn within_grace(
+    body: impl Future<Output = anyhow::Result<()>>,
+    shutdown: CancellationToken,
+    grace: Duration,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        ended = body => ended,
+        () = async { shutdown.cancelled().await; tokio::time::sleep(grace).await } => {
+            anyhow::bail!("did not stop within the grace period of {} s", grace.as_secs())
+        }
+    }
+}

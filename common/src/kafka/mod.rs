@@ -1,0 +1,53 @@
+//! The one home of rdkafka: consumers, producers, transactions and topics, as the daemons need them.
+
+mod admin;
+mod consumer;
+mod offsets;
+mod producer;
+mod record;
+mod transaction;
+
+pub use admin::{TopicId, ensure_topics, topic_id};
+pub use consumer::{GroupConsumer, GroupEvent, PartitionReader, ReadLimits};
+pub use offsets::{GroupOffsets, Watermarks};
+pub use producer::{Delivery, Outgoing, Producer, PublishError};
+pub use rdkafka::error::KafkaError;
+pub use record::{Headers, Record, RecordBatch, TopicPartition};
+pub use transaction::{TransactionError, TransactionalProducer};
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+
+use crate::config::KafkaConfig;
+
+/// How long a single request to the brokers may take before it counts as failed.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What all our clients have in common.
+fn client_config(config: &KafkaConfig) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client
+        .set("bootstrap.servers", &config.kafka_brokers)
+        .set("client.id", "tallyman")
+        .set("allow.auto.create.topics", "false")
+        // Back within a second of a broker's restart, instead of librdkafka's ten.
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("socket.keepalive.enable", "true");
+    for option in &config.kafka_options {
+        client.set(&option.key, &option.value);
+    }
+    client
+}
+
+/// What our consumers have in common: committed data only, and no position but the one we name.
+fn consumer_config(config: &KafkaConfig, group: &str) -> ClientConfig {
+    let mut client = client_config(config);
+    client
+        .set("group.id", group)
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error");
+    client
+}

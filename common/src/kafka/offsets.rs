@@ -1,0 +1,81 @@
+//! What a group has committed and what a partition still holds.
+
+use std::sync::Arc;
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::error::KafkaResult;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::REQUEST_TIMEOUT;
+use super::record::TopicPartition;
+use crate::config::KafkaConfig;
+
+/// The first offset that is still there, and the one after the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermarks {
+    pub low: i64,
+    pub high: i64,
+}
+
+/// Reads the offsets of a group without being a member of it.
+///
+/// Transactions commit offsets under this identity too: the broker checks the member, not the
+/// partition (tried), so membership fences nobody; the transactional id does.
+#[derive(Clone)]
+pub struct GroupOffsets(Arc<BaseConsumer>);
+
+impl GroupOffsets {
+    pub fn of(config: &KafkaConfig, group: &str) -> KafkaResult<Self> {
+        Ok(Self(Arc::new(super::consumer_config(config, group).create()?)))
+    }
+
+    /// The committed offset of one partition; none when it never was or has expired. Waits while
+    /// a transaction on it is being decided.
+    pub async fn committed(&self, source: &TopicPartition) -> KafkaResult<Option<i64>> {
+        let source = source.clone();
+        self.blocking(move |consumer| {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&source.topic, source.partition);
+            let offsets = consumer.committed_offsets(list, REQUEST_TIMEOUT)?;
+            let offset = offsets.find_partition(&source.topic, source.partition);
+            Ok(match offset.map(|it| it.offset()) {
+                Some(Offset::Offset(offset)) => Some(offset),
+                _ => None,
+            })
+        })
+        .await
+    }
+
+    pub async fn watermarks(&self, source: &TopicPartition) -> KafkaResult<Watermarks> {
+        let source = source.clone();
+        self.blocking(move |consumer| {
+            let (low, high) =
+                consumer.fetch_watermarks(&source.topic, source.partition, REQUEST_TIMEOUT)?;
+            Ok(Watermarks { low, high })
+        })
+        .await
+    }
+
+    /// How many partitions a topic has.
+    pub async fn partition_count(&self, topic: &str) -> KafkaResult<i32> {
+        let topic = topic.to_owned();
+        self.blocking(move |consumer| {
+            let metadata = consumer.fetch_metadata(Some(&topic), REQUEST_TIMEOUT)?;
+            let count = metadata.topics().first().map_or(0, |it| it.partitions().len());
+            Ok(i32::try_from(count).expect("Kafka counts partitions in 32 bits"))
+        })
+        .await
+    }
+
+    pub(super) fn metadata(&self) -> ConsumerGroupMetadata {
+        self.0.group_metadata().expect("a consumer with a group id has group metadata")
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&BaseConsumer) -> KafkaResult<T> + Send + 'static,
+    ) -> KafkaResult<T> {
+        let consumer = self.0.clone();
+        tokio::task::spawn_blocking(move || ask(&consumer)).await.expect("a query does not panic")
+    }
+}

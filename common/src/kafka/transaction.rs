@@ -1,0 +1,118 @@
+//! Records and a group offset in one Kafka transaction, under a fenced identity.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::REQUEST_TIMEOUT;
+use super::offsets::GroupOffsets;
+use super::producer::{Outgoing, owned_headers};
+use super::record::TopicPartition;
+use crate::config::KafkaConfig;
+
+/// Why a transaction did not happen, by what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum TransactionError {
+    /// Somebody else took this identity: stop.
+    #[error("another producer owns this transactional id")]
+    Fenced,
+    /// Make a new producer, read the committed offset again, and go on from there.
+    #[error("the transaction failed")]
+    Failed(#[source] KafkaError),
+}
+
+impl From<KafkaError> for TransactionError {
+    fn from(error: KafkaError) -> Self {
+        match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::Fenced
+                | RDKafkaErrorCode::ProducerFenced
+                | RDKafkaErrorCode::InvalidProducerEpoch,
+            ) => Self::Fenced,
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+/// The one producer of a transactional id; creating it fences the one before.
+pub struct TransactionalProducer {
+    inner: Arc<ThreadedProducer<DefaultProducerContext>>,
+    offsets: GroupOffsets,
+}
+
+impl TransactionalProducer {
+    /// Takes over a transactional id. When this returns, no earlier owner can commit any more and
+    /// what it had begun is decided.
+    pub async fn fence(
+        config: &KafkaConfig,
+        transactional_id: &str,
+        offsets: GroupOffsets,
+    ) -> Result<Self, TransactionError> {
+        let producer: ThreadedProducer<DefaultProducerContext> = super::client_config(config)
+            .set("transactional.id", transactional_id)
+            .set("transaction.timeout.ms", "15000")
+            .set("message.timeout.ms", "14000")
+            .set("compression.type", "lz4")
+            .set("partitioner", "murmur2_random")
+            .set("linger.ms", "2")
+            .set("message.max.bytes", "4194304")
+            .set("queue.buffering.max.messages", "100000")
+            .set("queue.buffering.max.kbytes", "8192")
+            .create()?;
+        let inner = Arc::new(producer);
+        let this = Self { inner, offsets };
+        this.blocking(|producer| producer.init_transactions(Duration::from_secs(30))).await?;
+        Ok(this)
+    }
+
+    pub fn begin(&self) -> Result<(), TransactionError> {
+        Ok(self.inner.begin_transaction()?)
+    }
+
+    /// Adds a record to the transaction; waits while the queue is full.
+    pub async fn send(&self, record: &Outgoing<'_>) -> Result<(), TransactionError> {
+        loop {
+            let mut message = BaseRecord::<[u8], [u8]>::to(record.topic);
+            message.partition = record.partition;
+            message.key = record.key;
+            message.payload = record.value;
+            if !record.headers.0.is_empty() {
+                message = message.headers(owned_headers(record.headers));
+            }
+            match self.inner.send(message) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                Err((error, _)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Commits the records together with the group's offset in `source`.
+    pub async fn commit(&self, source: &TopicPartition, next: i64) -> Result<(), TransactionError> {
+        let source = source.clone();
+        let offsets = self.offsets.clone();
+        self.blocking(move |producer| {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(&source.topic, source.partition, Offset::Offset(next))?;
+            producer.send_offsets_to_transaction(&list, &offsets.metadata(), REQUEST_TIMEOUT)?;
+            producer.commit_transaction(REQUEST_TIMEOUT)
+        })
+        .await
+    }
+
+    async fn blocking(
+        &self,
+        act: impl FnOnce(&ThreadedProducer<DefaultProducerContext>) -> Result<(), KafkaError>
+        + Send
+        + 'static,
+    ) -> Result<(), TransactionError> {
+        let producer = self.inner.clone();
+        let done = tokio::task::spawn_blocking(move || act(&producer)).await;
+        Ok(done.expect("a transaction step does not panic")?)
+    }
+}

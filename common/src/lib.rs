@@ -1,0 +1,13 @@
+//! What more than one daemon needs: the event, its identity, and the house around a daemon.
+
+pub mod admin;
+pub mod commands;
+pub mod config;
+pub mod daemon;
+pub mod failpoint;
+pub mod kafka;
+pub mod metrics;
+pub mod migrate;
+pub mod postgres;
+pub mod redis;
+pub mod topic;

@@ -1,0 +1,45 @@
+//! Opens a pool of Postgres connections from its configuration, nothing more.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::Context;
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio_postgres::NoTls;
+
+use crate::config::PostgresConfig;
+
+/// The name our sessions bear in `pg_stat_activity`: who terminates blockers must know its own.
+pub fn application_name(daemon: &str) -> String {
+    format!("tallyman-{daemon}")
+}
+
+/// A pool that connects on first use.
+pub fn pool(config: &PostgresConfig, daemon: &str) -> anyhow::Result<Pool> {
+    let manager = Manager::from_config(
+        connection_config(config, daemon)?,
+        NoTls,
+        ManagerConfig { recycling_method: RecyclingMethod::Fast },
+    );
+    Pool::builder(manager)
+        .max_size(config.database_connections_max)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(Duration::from_secs(10)))
+        .create_timeout(Some(Duration::from_secs(5)))
+        .build()
+        .context("build the Postgres pool")
+}
+
+/// The settings of one connection, for those who keep theirs outside the pool.
+pub fn connection_config(
+    config: &PostgresConfig,
+    daemon: &str,
+) -> anyhow::Result<tokio_postgres::Config> {
+    let mut connection = tokio_postgres::Config::from_str(config.database_url.reveal())
+        .context("DATABASE_URL must look like postgres://user:password@host:5432/database")?;
+    connection
+        .application_name(application_name(daemon))
+        .connect_timeout(Duration::from_secs(5))
+        .keepalives_idle(Duration::from_secs(10));
+    Ok(connection)
+}
