@@ -1,0 +1,171 @@
+//! Bytes in, a valid `Event` or a named reason out: the one parser of the gateway and the processor.
+
+mod column;
+mod connect;
+mod flat;
+mod identity;
+mod invalid;
+mod lint;
+mod members;
+mod native;
+mod text;
+pub(crate) mod time;
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+
+pub use self::identity::EventKey;
+pub use self::invalid::InvalidEvent;
+use self::members::Members;
+
+/// The largest event the door takes.
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// What the canonical form may be longer than the bytes it was parsed from: a flat form keeps its members in
+/// `properties` and repeats them as columns, each ≤ 256 bytes and, where all of it needs escapes, six times that.
+/// A reader behind the gateway takes `EVENT_BYTES_MAX + REWRITE_BYTES_MAX`.
+pub const REWRITE_BYTES_MAX: usize = 16 << 10;
+
+/// How deep objects and arrays of an event may nest; the event itself is the first level.
+pub const DEPTH_MAX: usize = 32;
+
+/// What is known of an event besides its own bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    /// HTTP: now; Kafka: the record's time. Also the `occurred_at` of an event that tells none.
+    pub received_at: Timestamp,
+    /// What "not later than now + 24 h" is measured against. Who reads behind another door passes the later of
+    /// its own clock and the record's time, else two clocks that differ turn an accepted event into a dead letter.
+    pub now: Timestamp,
+    /// `source` of an event that names none; not empty.
+    pub source: &'a str,
+    /// `EVENT_BYTES_MAX` at the door, `REWRITE_BYTES_MAX` more behind it.
+    pub bytes_max: usize,
+}
+
+/// One valid action. Who holds it need not check it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub event_id: String,
+    pub event_type: String,
+    pub user_id: String,
+    pub object: Option<ObjectRef>,
+    /// Whole milliseconds, so that every consumer sees the same value.
+    pub occurred_at: Timestamp,
+    pub source: String,
+    pub session_id: Option<String>,
+    /// The text of a JSON object, on one line, each key once in every object.
+    pub properties: Box<str>,
+    /// As `properties`.
+    pub context: Box<str>,
+}
+
+/// What the action was done to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectRef {
+    pub object_type: String,
+    pub id: String,
+}
+
+/// What a form tells of its event; what it does not tell is known from the arrival.
+struct Told<'a> {
+    /// Given, or the hash of the telling members of an event that has a time of its own.
+    event_id: Option<Cow<'a, str>>,
+    event_type: Cow<'a, str>,
+    user_id: Cow<'a, str>,
+    object: Option<(Cow<'a, str>, Cow<'a, str>)>,
+    occurred_at: Option<Timestamp>,
+    source: Option<Cow<'a, str>>,
+    session_id: Option<Cow<'a, str>>,
+    properties: Box<str>,
+    context: Box<str>,
+}
+
+/// Reads one event. `unnamed` supplies the id of an event that has neither an id nor a time of its own.
+pub fn parse(
+    bytes: &[u8],
+    arrival: &Arrival<'_>,
+    unnamed: impl FnOnce() -> String,
+) -> Result<Event, InvalidEvent> {
+    let text = text::read(bytes, arrival.bytes_max)?;
+    let text = connect::payload(&text);
+    let shape = lint::check(text)?;
+    let text = members::each_key_once(text, &shape)?;
+    let members = Members::of(&text)?;
+    if shape.depth > DEPTH_MAX && !native::is_canonical(&members) {
+        return Err(InvalidEvent::TooDeep);
+    }
+    let told = match flat::Form::of(&members) {
+        Some(form) => form.read(&members, &text, arrival.now)?,
+        None => native::read(&members, arrival.now)?,
+    };
+    let occurred_at = match told.occurred_at {
+        Some(at) => at,
+        None => time::checked(arrival.received_at, arrival.now, String::new)?,
+    };
+    Ok(Event {
+        event_id: told.event_id.map_or_else(unnamed, Cow::into_owned),
+        event_type: told.event_type.into_owned(),
+        user_id: told.user_id.into_owned(),
+        object: told.object.map(|(object_type, id)| ObjectRef {
+            object_type: object_type.into_owned(),
+            id: id.into_owned(),
+        }),
+        occurred_at,
+        source: told.source.map_or_else(|| arrival.source.to_owned(), Cow::into_owned),
+        session_id: told.session_id.map(Cow::into_owned),
+        properties: told.properties,
+        context: told.context,
+    })
+}
+
+impl Event {
+    /// The 128 bits under which judge, Bloom filter and Redis know this event.
+    pub fn key(&self, seed: u64) -> EventKey {
+        EventKey::of(&self.event_id, seed)
+    }
+
+    /// Whose object this is, where the event says so: `properties.ownerId`.
+    pub fn owner_id(&self) -> Option<String> {
+        memchr::memmem::find(self.properties.as_bytes(), b"wner")?;
+        let properties = Members::of(&self.properties).ok()?;
+        let owner = properties.get("ownerId").or_else(|| properties.get("owner_id"))?;
+        owner.value.scalar().map(Cow::into_owned)
+    }
+
+    /// Appends the canonical form. Without `received_at` it is what the gateway writes to `user-actions`, and
+    /// `parse` reads the same event from it; with it, what the processor writes to `unique-actions`.
+    pub fn write_json(&self, received_at: Option<Timestamp>, out: &mut Vec<u8>) {
+        out.reserve(256 + self.event_id.len() + self.properties.len() + self.context.len());
+        out.extend_from_slice(b"{\"eventId\":");
+        members::write_text(&self.event_id, out);
+        out.extend_from_slice(b",\"type\":");
+        members::write_text(&self.event_type, out);
+        out.extend_from_slice(b",\"userId\":");
+        members::write_text(&self.user_id, out);
+        if let Some(object) = &self.object {
+            out.extend_from_slice(b",\"objectType\":");
+            members::write_text(&object.object_type, out);
+            out.extend_from_slice(b",\"objectId\":");
+            members::write_text(&object.id, out);
+        }
+        out.extend_from_slice(b",\"occurredAt\":\"");
+        time::write(self.occurred_at, out);
+        if let Some(received_at) = received_at {
+            out.extend_from_slice(b"\",\"receivedAt\":\"");
+            time::write(received_at, out);
+        }
+        out.extend_from_slice(b"\",\"source\":");
+        members::write_text(&self.source, out);
+        if let Some(session_id) = &self.session_id {
+            out.extend_from_slice(b",\"sessionId\":");
+            members::write_text(session_id, out);
+        }
+        out.extend_from_slice(b",\"properties\":");
+        out.extend_from_slice(self.properties.as_bytes());
+        out.extend_from_slice(b",\"context\":");
+        out.extend_from_slice(self.context.as_bytes());
+        out.push(b'}');
+    }
+}

@@ -1,0 +1,109 @@
+//! Times as the world writes them, in; milliseconds since 1970, out.
+
+use std::io::Write as _;
+
+use jiff::fmt::temporal::DateTimeParser;
+use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp};
+
+use super::InvalidEvent;
+use super::members::{Member, Value};
+
+const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
+
+/// The member's time in whole milliseconds.
+pub fn read(member: &Member<'_>, now: Timestamp) -> Result<Timestamp, InvalidEvent> {
+    match parse(member.value) {
+        Some(at) => checked(at, now, || member.pointer("")),
+        None => Err(InvalidEvent::InvalidTime { pointer: member.pointer("") }),
+    }
+}
+
+/// The time in whole milliseconds, if an event may have happened then.
+pub fn checked(
+    at: Timestamp,
+    now: Timestamp,
+    pointer: impl FnOnce() -> String,
+) -> Result<Timestamp, InvalidEvent> {
+    if at < Timestamp::UNIX_EPOCH || at.duration_since(now) > AHEAD_MAX {
+        return Err(InvalidEvent::TimeOutOfRange { pointer: pointer() });
+    }
+    Ok(from_ms(at.as_millisecond()))
+}
+
+/// Appends RFC 3339 in UTC with milliseconds and `Z`.
+pub fn write(at: Timestamp, out: &mut Vec<u8>) {
+    write!(out, "{at:.3}").expect("a Vec takes every byte");
+}
+
+fn parse(value: Value<'_>) -> Option<Timestamp> {
+    let text = value.scalar()?;
+    let text = text.trim();
+    match value.text().as_bytes().first()? {
+        b'"' if is_decimal(text) => epoch(text),
+        b'"' => calendar(text),
+        b'-' | b'0'..=b'9' => epoch(text),
+        _ => None,
+    }
+}
+
+/// RFC 3339 and its relatives; without an offset it is UTC, without a time midnight.
+fn calendar(text: &str) -> Option<Timestamp> {
+    let pieces = DateTimeParser::new().parse_pieces(text).ok()?;
+    let offset = pieces.to_numeric_offset();
+    if offset.is_none() && pieces.time_zone_annotation().is_some() {
+        return None; // A named zone needs a database to be read.
+    }
+    let date_time = pieces.date().to_datetime(pieces.time().unwrap_or_default());
+    offset.unwrap_or(Offset::UTC).to_timestamp(date_time).ok()
+}
+
+fn is_decimal(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_digits(whole) && is_digits(fraction)
+}
+
+/// Seconds, milliseconds, microseconds or nanoseconds since 1970: the magnitude tells.
+fn epoch(number: &str) -> Option<Timestamp> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let Ok(whole) = whole.parse::<i64>() else {
+        return Some(from_ms(ms(number.parse().ok()?)));
+    };
+    if number.starts_with('-') || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(from_ms(ms(number.parse().ok()?)));
+    }
+    Some(from_ms(match whole {
+        ..SECONDS_END => whole * 1_000 + thousandths(fraction),
+        ..MILLISECONDS_END => whole,
+        ..MICROSECONDS_END => whole / 1_000,
+        _ => whole / 1_000_000,
+    }))
+}
+
+const SECONDS_END: i64 = 100_000_000_000;
+const MILLISECONDS_END: i64 = SECONDS_END * 1_000;
+const MICROSECONDS_END: i64 = MILLISECONDS_END * 1_000;
+
+/// As above, for what is negative or written with an exponent.
+fn ms(number: f64) -> i64 {
+    let ms = match number.abs() {
+        size if size < SECONDS_END as f64 => number * 1e3,
+        size if size < MILLISECONDS_END as f64 => number,
+        size if size < MICROSECONDS_END as f64 => number / 1e3,
+        _ => number / 1e6,
+    };
+    ms.floor() as i64
+}
+
+/// The first three digits after the point.
+fn thousandths(fraction: &str) -> i64 {
+    let digits = fraction.bytes().map(|digit| i64::from(digit - b'0'));
+    digits.chain([0, 0, 0]).take(3).fold(0, |ms, digit| ms * 10 + digit)
+}
+
+fn from_ms(ms: i64) -> Timestamp {
+    let beyond = if ms < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_millisecond(ms).unwrap_or(beyond)
+}
