@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# One Apache Kafka broker in KRaft mode, alone in its cluster, on 127.0.0.1: start DIR PORT | stop | kill | status | url DIR.
+. "$(dirname "$0")/lib.sh"
+
+jars=$dev_dir/kafka/jars
+
+java_with() {
+  # Sorted, so that every start has the same class path.
+  printf -v classpath '%s:' "$jars"/*.jar
+  java=(java -cp "$classpath" "-Dlog4j2.configurationFile=file:$native/log4j2.properties" -XX:+UseSerialGC -XX:-UsePerfData
+    -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true "$@")
+}
+
+initialise() {
+  local id
+  id=$(head -c 16 /dev/urandom | base64 | tr '+/' 'ab' | tr -d =)
+  settings "$1" "$(free_port)" >"$dir/format.properties"
+  java_with -XX:TieredStopAtLevel=1 kafka.tools.StorageTool format --cluster-id "$id" --config "$dir/format.properties"
+  "${unprivileged[@]}" "${java[@]}"
+}
+
+configure() {
+  [ -d "$jars" ] || die "its jars are missing: ./dev services up fetches them"
+  settings "$dir/data" "$(free_port)" >"$dir/server.properties"
+  java_with -Xms256m -Xmx512m kafka.Kafka "$dir/server.properties"
+  command=("${java[@]}")
+}
+
+settings() {
+  cat <<END
+process.roles=broker,controller
+node.id=1
+log.dirs=$1
+listeners=CLIENT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$2
+advertised.listeners=CLIENT://127.0.0.1:$port
+inter.broker.listener.name=CLIENT
+controller.listener.names=CONTROLLER
+controller.quorum.voters=1@127.0.0.1:$2
+listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
+
+# Every topic is created on purpose.
+auto.create.topics.enable=false
+message.max.bytes=8388608
+replica.fetch.max.bytes=8388608
+
+# One broker holds the only copy; few partitions of the internal topics make the first start quick.
+default.replication.factor=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=8
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=8
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+group.initial.rebalance.delay.ms=0
+# A killed broker may come back only when its former session has ended: 9 s by default.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+END
+}
+
+answers() { kcat -b "127.0.0.1:$port" -L -m 2 2>/dev/null | grep -q '^ 1 brokers'; }
+
+url() { echo "127.0.0.1:$port"; }
+
+serve "$@"
