@@ -149,6 +149,9 @@ impl Event {
             members::write_text(&object.object_type, out);
             out.extend_from_slice(b",\"objectId\":");
             members::write_text(&object.id, out);
+        } else if received_at.is_none() && native::names_an_object(&self.properties) {
+            // A flat form has none, but its other members look like one.
+            out.extend_from_slice(b",\"objectId\":null");
         }
         out.extend_from_slice(b",\"occurredAt\":\"");
         time::write(self.occurred_at, out);
@@ -169,3 +172,6 @@ impl Event {
         out.push(b'}');
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,6 +125,22 @@ pub fn is_canonical(members: &Members<'_>) -> bool {
             .all(|name| members.get(name).is_some())
 }
 
+/// Whether a lookup in these properties would find an object.
+pub fn names_an_object(properties: &str) -> bool {
+    Members::of(properties)
+        .is_ok_and(|properties| Chosen::of(&properties, "").get(Column::Object).is_some())
+}
+
+/// The judged event has its object as a column or has none; on the way to the judge a null says so. Whatever
+/// its properties seem to name, the first reader has decided.
+fn says_there_is_no_object(members: &Members<'_>) -> bool {
+    let has = |name: &str, is_absent: bool| {
+        members.iter().any(|it| it.name == name && it.value.is_absent() == is_absent)
+    };
+    (has("objectId", true) || has("receivedAt", false) && !has("objectId", false))
+        && is_canonical(members)
+}
+
 pub fn read<'a>(members: &Members<'a>, now: Timestamp) -> Result<Told<'a>, InvalidEvent> {
     let mut chosen = Chosen::of(members, "");
     let event_type = chosen.get(Column::Type).ok_or(InvalidEvent::MissingType)?;
@@ -138,7 +154,7 @@ pub fn read<'a>(members: &Members<'a>, now: Timestamp) -> Result<Told<'a>, Inval
     if !chosen.knows_the_object() || chosen.rest(members).next().is_some() {
         given = Some(Members::of(given_text)?);
     }
-    if let Some(given) = &given {
+    if let Some(given) = given.as_ref().filter(|_| !says_there_is_no_object(members)) {
         chosen.look_for_the_object_in(given);
     }
     let properties = match chosen.rest(members).next() {
@@ -232,12 +248,13 @@ impl<'m, 'a> Chosen<'m, 'a> {
         Ok(Some((kind, id)))
     }
 
-    /// The members that are properties: no columns, no credentials, no `receivedAt` of ours.
+    /// The members that are properties: no columns, no credentials, not what `write_json` adds.
     fn rest(&self, members: &'m Members<'a>) -> impl Iterator<Item = &'m Member<'a>> {
         members.iter().filter(|member| {
             !self.becomes_a_column(member)
                 && !member.is_credential()
-                && (member.name != "receivedAt" || !is_canonical(members))
+                && !((member.name == "receivedAt" || member.value.is_absent())
+                    && is_canonical(members))
         })
     }
 

@@ -1,0 +1,316 @@
+//! What holds of every event, whatever its form.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+pub fn now() -> Timestamp {
+    "2026-11-21T10:00:00.123456Z".parse().unwrap()
+}
+
+pub fn read(text: impl AsRef<[u8]>) -> Result<Event, InvalidEvent> {
+    let bytes_max = EVENT_BYTES_MAX + REWRITE_BYTES_MAX;
+    let arrival = Arrival { received_at: now(), now: now(), source: "http", bytes_max };
+    parse(text.as_ref(), &arrival, || "unnamed-1".into())
+}
+
+/// The event of a text that must be one.
+pub fn event(text: impl AsRef<[u8]>) -> Event {
+    read(&text).unwrap_or_else(|invalid| {
+        panic!("{invalid:?}: {}", String::from_utf8_lossy(text.as_ref()))
+    })
+}
+
+/// Code and pointer of a text that must not be one.
+pub fn refusal(text: impl AsRef<[u8]>) -> (&'static str, String) {
+    let invalid = read(text).unwrap_err();
+    (invalid.code(), invalid.pointer())
+}
+
+pub fn canonical(event: &Event) -> String {
+    let mut out = Vec::new();
+    event.write_json(None, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+fn must_survive(text: &str) {
+    let event = event(text);
+    let written = canonical(&event);
+    let elsewhere = Arrival {
+        received_at: now() + jiff::SignedDuration::from_mins(5),
+        now: now() + jiff::SignedDuration::from_mins(5),
+        source: "kafka",
+        bytes_max: EVENT_BYTES_MAX + REWRITE_BYTES_MAX,
+    };
+    let again = parse(written.as_bytes(), &elsewhere, || panic!("{written} lost its id"));
+    assert_eq!(again.as_ref(), Ok(&event), "{text} became {written}");
+    let mut unique = Vec::new();
+    event.write_json(Some(now()), &mut unique);
+    let again = parse(&unique, &elsewhere, || panic!("{written} lost its id"));
+    assert_eq!(again.as_ref(), Ok(&event), "{text} became {written}");
+}
+
+#[test]
+fn the_three_member_like_is_a_complete_event() {
+    let like = event(r#"{"userId":"u1","postId":"123","type":"like"}"#);
+    let expected = Event {
+        event_id: "unnamed-1".into(),
+        event_type: "like".into(),
+        user_id: "u1".into(),
+        object: Some(ObjectRef { object_type: "post".into(), id: "123".into() }),
+        occurred_at: "2026-11-21T10:00:00.123Z".parse().unwrap(),
+        source: "http".into(),
+        session_id: None,
+        properties: "{}".into(),
+        context: "{}".into(),
+    };
+    assert_eq!(like, expected);
+}
+
+#[test]
+fn the_canonical_form_has_its_members_in_the_order_of_the_contract() {
+    let text = r#"{"type":"like","user_id":7,"post_id":"1","sid":"s","ts":1795255200,"a":"b"}"#;
+    let mut out = Vec::new();
+    Event { event_id: "e".into(), ..event(text) }.write_json(Some(now()), &mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        concat!(
+            r#"{"eventId":"e","type":"like","userId":"7","objectType":"post","objectId":"1","#,
+            r#""occurredAt":"2026-11-21T10:00:00.000Z","receivedAt":"2026-11-21T10:00:00.123Z","#,
+            r#""source":"http","sessionId":"s","properties":{"a":"b"},"context":{}}"#
+        )
+    );
+}
+
+#[test]
+fn the_canonical_form_is_read_as_the_same_event() {
+    for text in [
+        r#"{"userId":"u1","postId":"123","type":"like"}"#,
+        r#"{"userId":"u1","type":"like","properties":{"event_name":"x","client_id":"c","postId":5}}"#,
+        r#"{"userId":"u1","type":"like","event_name":"view","content_id":null,"objectType":"post"}"#,
+        r#"{"event_name":"view","client_id":"c","product_id":"p","eventId":"e","source":"s","context":1}"#,
+        r#"{"event_name":"view","content_id":1,"userId":true,"properties":{"a":[1, 2]},"ts":"soon"}"#,
+        r#"{"event_name":"view","client_id":"c","sku":"1"}"#,
+        r#"{"type":"a\"\\\n\u0001é","userId":"\ud83d\ude00","k\"\ud83d\ude00":{"k\u0061":1,"ka":2}}"#,
+        "{\"type\":\"like\",\n\"userId\":\"u1\",\n\"properties\":{\"a\" : 1}\n}",
+        r#"{"type":"like","userId":"u1","receivedAt":"never","properties":{"receivedAt":1}}"#,
+        r#"{"type":"like","userId":"u1","objectId":1,"properties":{"objectType":"video"}}"#,
+        r#"{"schema":{},"payload":{"type":"like","userId":"u1","time":1795255200.9999}}"#,
+    ] {
+        must_survive(text);
+    }
+}
+
+#[test]
+fn an_event_may_nest_as_deep_as_the_contract_says_and_its_canonical_form_one_deeper() {
+    let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+    must_survive(&format!(r#"{{"type":"like","userId":"u","a":{}}}"#, nested(31)));
+    must_survive(&format!(r#"{{"type":"like","userId":"u","properties":{{"a":{}}}}}"#, nested(30)));
+    must_survive(&format!(r#"{{"event_name":"v","client_id":"u","a":{}}}"#, nested(31)));
+    must_survive(&format!(r#"{{"schema":0,"payload":{{"type":"v","userId":"u","a":{}}}}}"#, nested(31)));
+    for deep in [
+        format!(r#"{{"type":"like","userId":"u","a":{}}}"#, nested(32)),
+        format!(r#"{{"type":"like","userId":"u","properties":{{"a":{}}}}}"#, nested(31)),
+        format!(r#"{{"event_name":"v","client_id":"u","a":{}}}"#, nested(32)),
+        format!(r#"{{"type":"like","userId":"u","a":{}}}"#, nested(1_000)),
+        nested(1_000),
+    ] {
+        assert_eq!(refusal(deep), ("too_deep", String::new()));
+    }
+}
+
+#[test]
+fn what_is_no_event_at_all_is_named() {
+    for (bytes, code) in [
+        (&b""[..], "empty"),
+        (b" \r\n", "empty"),
+        (b"hello", "invalid_json"),
+        (b"{\"type\":\"like\",}", "invalid_json"),
+        (b"{\"type\":\"like\"} {}", "invalid_json"),
+        (b"{\"type\":\"l\xffke\"}", "invalid_utf8"),
+        (b"null", "not_an_object"),
+        (b"[{\"type\":\"like\"}]", "not_an_object"),
+        (b"\"like\"", "not_an_object"),
+        (b"\0\0\0\0\x01{}", "schema_registry_unsupported"),
+        (b"\0\0\0", "invalid_json"),
+        (b"{\"schema\":{},\"payload\":null}", "not_an_object"),
+    ] {
+        assert_eq!(refusal(bytes), (code, String::new()), "{}", String::from_utf8_lossy(bytes));
+    }
+}
+
+#[test]
+fn one_byte_more_than_the_limit_is_refused() {
+    let arrival = Arrival { received_at: now(), now: now(), source: "http", bytes_max: EVENT_BYTES_MAX };
+    let sized = |bytes: usize| {
+        let event = r#"{"type":"like","userId":"u","a":""}"#;
+        event.replace(r#""""#, &format!(r#""{}""#, "x".repeat(bytes - event.len())))
+    };
+    assert!(parse(sized(EVENT_BYTES_MAX).as_bytes(), &arrival, String::new).is_ok());
+    let refused = parse(sized(EVENT_BYTES_MAX + 1).as_bytes(), &arrival, String::new).unwrap_err();
+    assert_eq!(refused.code(), "too_large");
+}
+
+#[test]
+fn the_canonical_form_is_never_longer_than_the_reader_behind_the_gateway_takes() {
+    let long = "\\u0001".repeat(256);
+    let short = "\\u0001".repeat(128);
+    let text = format!(
+        r#"{{"event_name":"{short}","content_id":"{long}","userId":"{long}","sid":"{long}","source":"{short}","eventId":"{long}"}}"#
+    );
+    assert!(canonical(&event(&text)).len() <= text.len() + REWRITE_BYTES_MAX);
+    must_survive(&text);
+}
+
+#[test]
+fn of_a_repeated_key_the_last_stays_at_every_level() {
+    let event = event(concat!(
+        r#"{"type":"view","type":"like","userId":"u","userId":"v","a":1,"\u0061":2,"#,
+        r#""properties":{"b":{"c":1,"c":[{"d":1,"d":2}]},"b2":0,"b2":"x"},"context":{"e":1,"e":{}}}"#
+    ));
+    assert_eq!((&*event.event_type, &*event.user_id), ("like", "v"));
+    assert_eq!(&*event.properties, r#"{"a":2,"b":{"c":[{"d":2}]},"b2":"x"}"#);
+    assert_eq!(&*event.context, r#"{"e":{}}"#);
+}
+
+#[test]
+fn a_repeated_key_whose_last_value_is_null_is_absent() {
+    assert_eq!(refusal(r#"{"type":"like","userId":"u","userId":null}"#).0, "missing_user");
+}
+
+#[test]
+fn a_time_of_arrival_that_cannot_be_is_no_time_of_the_event() {
+    let received_at = now() + jiff::SignedDuration::from_hours(25);
+    let arrival = Arrival { received_at, now: now(), source: "kafka", bytes_max: EVENT_BYTES_MAX };
+    let refused = parse(br#"{"type":"like","userId":"u"}"#, &arrival, String::new).unwrap_err();
+    assert_eq!(refused, InvalidEvent::TimeOutOfRange { pointer: String::new() });
+}
+
+#[test]
+fn the_owner_is_read_from_the_properties() {
+    let owner = |properties: &str| {
+        let text = format!(r#"{{"type":"like","userId":"u","properties":{properties}}}"#);
+        event(text).owner_id()
+    };
+    assert_eq!(owner(r#"{"ownerId":"a\u00e9"}"#).as_deref(), Some("aé"));
+    assert_eq!(owner(r#"{"ownerId":null,"owner_id":7}"#).as_deref(), Some("7"));
+    for none in [r#"{"ownerId":""}"#, r#"{"ownerId":{}}"#, r#"{"owner":"x"}"#, "{}"] {
+        assert_eq!(owner(none), None, "{none}");
+    }
+}
+
+#[test]
+fn every_reason_has_its_own_code() {
+    let codes = std::collections::HashSet::from(InvalidEvent::ALL_CODES);
+    assert_eq!(codes.len(), InvalidEvent::ALL_CODES.len());
+    assert!(codes.contains(InvalidEvent::NullValue.code()));
+}
+
+/// JSON of any shape, with the names that mean something to the parser more often than others.
+fn any_json() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        Just("\"\"".to_owned()),
+        Just("true".to_owned()),
+        any::<i64>().prop_map(|number| number.to_string()),
+        (1_795_000_000_000_i64..1_795_255_200_000).prop_map(|ms| ms.to_string()),
+        any::<f64>().prop_map(|number| json!(number).to_string()),
+        Just("\"2026-11-20 01:02:03.4567\"".to_owned()),
+        ".{0,12}".prop_map(|text| json!(text).to_string()),
+        "(\\\\u[0-9a-f]{4}){1,3}".prop_map(|text| format!("\"{text}\"")),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(","))),
+            object(inner),
+        ]
+    })
+}
+
+fn object(value: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+    vec((any_name(), value), 0..6).prop_map(|members| {
+        let members = members.iter().map(|(name, value)| format!("{name}:{value}"));
+        format!("{{{}}}", members.collect::<Vec<_>>().join(" , \n"))
+    })
+}
+
+fn any_name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => proptest::sample::select(vec![
+            "eventId", "id", "type", "event_name", "name", "userId", "client_id", "postId", "sku",
+            "objectId", "objectType", "content_id", "product_id", "occurredAt", "event_datetime",
+            "ts", "sid", "session_id", "source", "properties", "context", "receivedAt", "api_key",
+            "r", "schema", "payload",
+        ]).prop_map(|name| json!(name).to_string()),
+        1 => ".{0,3}".prop_map(|name| json!(name).to_string()),
+        1 => "[a-c]".prop_map(|name| format!("\"\\u{:04x}\"", u32::from(name.as_bytes()[0]))),
+    ]
+}
+
+/// An object that is an event unless one of its other members prevents it.
+fn any_event() -> impl Strategy<Value = String> {
+    let required = prop_oneof![
+        Just(r#""type":"like","userId":"u""#),
+        Just(r#""event_name":"view","client_id":"c""#),
+        Just(r#""event_name":"view","content_id":1,"userId":"u""#),
+    ];
+    let member = (any_name(), any_json()).prop_map(|(name, value)| format!("{name}:{value}"));
+    let given = object(any_json()).prop_map(|given| format!(r#""properties":{given}"#));
+    let others = vec(prop_oneof![3 => member, 1 => given], 0..6);
+    (others, required).prop_map(|(mut members, required)| {
+        members.push(required.to_owned());
+        format!("{{{}}}", members.join(","))
+    })
+}
+
+/// As Postgres and JSON readers see it: the order of members is nothing, the last of a name counts.
+fn value(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_bytes_panic(bytes in vec(any::<u8>(), 0..200)) {
+        let _ = read(&bytes);
+        let _ = lint::check(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn no_text_of_json_characters_panics(text in r#"[\[\]{}:,"\\u0-9a-fA-Fntre+.\- ]{0,60}"#) {
+        let _ = read(&text);
+        let _ = read(format!(r#"{{"type":"like","userId":"u","a":{text}}}"#));
+    }
+
+    #[test]
+    fn every_event_survives_its_canonical_form(text in any_event()) {
+        if read(&text).is_ok() {
+            must_survive(&text);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_on_one_line_and_holds_each_key_once(text in any_event()) {
+        if let Ok(event) = read(&text) {
+            let written = canonical(&event);
+            prop_assert!(!written.contains(['\n', '\r']));
+            prop_assert!(!lint::check(&written).unwrap().may_repeat || written.contains("\\"), "{}", written);
+            prop_assert_eq!(members::each_key_once(&written, &lint::Shape { depth: 1, may_repeat: true })
+                .map(|text| value(&text)), Ok(value(&written)));
+        }
+    }
+
+    #[test]
+    fn a_flat_event_keeps_all_its_members(text in any_event()) {
+        let Ok(event) = read(&text) else { return Ok(()) };
+        let mut sent = value(&text);
+        let is = |name: &str| !matches!(&sent[name], v if v.is_null() || v == "");
+        if is("event_name") && (is("client_id") || is("content_id") && is("userId")) {
+            sent.as_object_mut().unwrap().remove("api_key");
+            prop_assert_eq!(value(&event.properties), sent);
+        }
+    }
+}
