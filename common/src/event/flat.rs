@@ -90,3 +90,137 @@ fn hashable<'a>(member: &Member<'a>) -> Result<Cow<'a, str>, InvalidEvent> {
         found: member.value.kind(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::tests::{event, refusal};
+    use super::super::{Event, ObjectRef};
+    use crate::event::identity::hashed;
+
+    fn product() -> Value {
+        json!({
+            "event_name": "view", "event_datetime": "2026-11-21 09:59:58.123", "event_date": "2026-11-21",
+            "client_id": "c1", "product_id": 77, "sid": "s1", "ts": 1795255198, "r": "0.5",
+            "platform": "web", "user_agent": "Mozilla/5.0", "price": "9.90", "dt_add": "2026-11-21 10:00:00",
+            "event_receive_timestamp": 1795255200, "event_receive_dt_str": "2026-11-21 10:00:00",
+        })
+    }
+
+    fn content() -> Value {
+        json!({
+            "event_name": "like", "content_id": "c-9", "userId": 12, "sid": "s1",
+            "event_datetime": "2026-11-21 09:59:58", "client_id": "c1", "type": "click",
+            "id": "row-1", "session_id": "other", "timestamp": "never", "postId": "5",
+        })
+    }
+
+    fn with(mut form: Value, name: &str, value: impl Into<Value>) -> String {
+        form[name] = value.into();
+        form.to_string()
+    }
+
+    fn columns(event: &Event) -> (&str, &str, Option<(&str, &str)>, Option<&str>, String) {
+        let object =
+            event.object.as_ref().map(|ObjectRef { object_type, id }| (&**object_type, &**id));
+        let session_id = event.session_id.as_deref();
+        (&event.event_type, &event.user_id, object, session_id, event.occurred_at.to_string())
+    }
+
+    #[test]
+    fn a_product_event_is_told_by_its_own_members_and_kept_whole() {
+        let event = event(product().to_string());
+        let object = Some(("product", "77"));
+        let at = "2026-11-21T09:59:58.123Z".to_owned();
+        assert_eq!(columns(&event), ("view", "c1", object, Some("s1"), at));
+        assert_eq!(&*event.properties, product().to_string());
+        let telling = ["c1", "77", "view", "2026-11-21 09:59:58.123", "s1", "1795255198", "0.5"];
+        assert_eq!(event.event_id, hashed(telling));
+    }
+
+    #[test]
+    fn a_content_event_is_told_by_its_own_members_whatever_others_it_has() {
+        let event = event(content().to_string());
+        let object = Some(("content", "c-9"));
+        let at = "2026-11-21T09:59:58Z".to_owned();
+        assert_eq!(columns(&event), ("like", "12", object, Some("s1"), at));
+        assert_eq!(&*event.properties, content().to_string());
+        assert_eq!(event.event_id, hashed(["12", "c-9", "like", "2026-11-21 09:59:58", "s1"]));
+    }
+
+    #[test]
+    fn what_changes_on_a_second_send_does_not_change_the_id() {
+        let first = event(product().to_string()).event_id;
+        for name in ["event_date", "dt_add", "event_receive_timestamp", "event_receive_dt_str"] {
+            assert_eq!(event(with(product(), name, "later")).event_id, first, "{name}");
+        }
+        for name in ["client_id", "product_id", "event_name", "sid", "r"] {
+            assert_ne!(event(with(product(), name, "x")).event_id, first, "{name}");
+        }
+    }
+
+    #[test]
+    fn absent_null_and_empty_are_the_same_in_the_hash() {
+        let mut absent = product();
+        absent.as_object_mut().unwrap().remove("sid");
+        let id = event(absent.to_string()).event_id;
+        assert_eq!(event(with(product(), "sid", Value::Null)).event_id, id);
+        assert_eq!(event(with(product(), "sid", "")).event_id, id);
+    }
+
+    #[test]
+    fn a_form_with_an_empty_telling_member_is_not_that_form() {
+        let event = event(with(content(), "content_id", ""));
+        assert_eq!((&*event.user_id, event.object), ("c1", None));
+        let sent = r#"{"event_name":"view","client_id":null,"userId":"u","a":1}"#;
+        assert_eq!(&*super::super::tests::event(sent).properties, r#"{"client_id":null,"a":1}"#);
+    }
+
+    #[test]
+    fn only_event_id_counts_as_given() {
+        assert_eq!(event(with(content(), "event_id", 5)).event_id, "5");
+        assert_eq!(event(with(content(), "eventId", "e")).event_id, "e");
+        for name in ["messageId", "uuid", "insert_id"] {
+            assert_eq!(event(with(content(), name, "e")).event_id.len(), 64, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_second_time_counts_only_where_the_first_is_absent() {
+        let event = event(with(product(), "event_datetime", Value::Null));
+        assert_eq!(event.occurred_at.as_second(), 1_795_255_198);
+        assert_eq!(
+            refusal(with(product(), "event_datetime", "x")),
+            ("invalid_time", "/event_datetime".into())
+        );
+    }
+
+    #[test]
+    fn without_a_time_of_its_own_a_flat_event_gets_the_name_that_is_drawn_for_it() {
+        let sent = r#"{"event_name":"view","client_id":"c1","dt_add":"2026-11-21 10:00:00"}"#;
+        assert_eq!(event(sent).event_id, "unnamed-1");
+    }
+
+    #[test]
+    fn an_array_among_the_telling_members_is_refused_unless_an_id_is_given() {
+        let sent = with(product(), "r", json!([1]));
+        assert_eq!(refusal(sent), ("unhashable_member", "/r".into()));
+        let mut named = product();
+        named["eventId"] = "e".into();
+        assert_eq!(event(with(named, "r", json!([1]))).event_id, "e");
+        let sent = with(product(), "product_id", json!({"a": 1}));
+        assert_eq!(refusal(sent), ("invalid_member", "/product_id".into()));
+    }
+
+    #[test]
+    fn credentials_do_not_stay_among_the_members() {
+        assert_eq!(&*event(with(product(), "api_key", "s3")).properties, product().to_string());
+    }
+
+    #[test]
+    fn a_source_of_theirs_is_ours_only_where_it_can_be() {
+        assert_eq!(event(with(product(), "source", "ads")).source, "ads");
+        assert_eq!(event(with(product(), "source", json!({"utm": 1}))).source, "http");
+    }
+}

@@ -275,3 +275,289 @@ impl<'m, 'a> Chosen<'m, 'a> {
         self.get(column).is_some_and(|chosen| std::ptr::eq(chosen, member))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::tests::{event, now, refusal};
+    use super::super::{Event, ObjectRef};
+    use crate::event::identity::hashed;
+
+    fn of(mut members: Value) -> Event {
+        for (name, value) in [("type", "like"), ("userId", "u")] {
+            let members = members.as_object_mut().unwrap();
+            members.entry(name).or_insert_with(|| value.into());
+        }
+        event(members.to_string())
+    }
+
+    fn properties(event: &Event) -> Value {
+        serde_json::from_str(&event.properties).unwrap()
+    }
+
+    fn object(event: &Event) -> Option<(&str, &str)> {
+        let ObjectRef { object_type, id } = event.object.as_ref()?;
+        Some((object_type, id))
+    }
+
+    /// Takes the best-ranked name away again and again: the next takes its place, the others are properties.
+    fn must_rank(names: &[&str], others: &str, column: impl Fn(Event) -> String) {
+        for (rank, best) in names.iter().enumerate() {
+            let members = names[rank..].iter().rev().map(|name| format!(r#""{name}":"by {name}""#));
+            let members = members.collect::<Vec<_>>().join(",");
+            let event = event(format!("{{{members}{others}}}"));
+            let properties = properties(&event);
+            assert_eq!(column(event), format!("by {best}"));
+            for outranked in &names[rank + 1..] {
+                assert_eq!(properties[outranked], format!("by {outranked}"));
+            }
+            assert_eq!(properties.as_object().unwrap().len(), names.len() - rank - 1);
+        }
+    }
+
+    #[test]
+    fn of_the_names_of_a_column_the_first_in_the_contract_wins() {
+        let (a_type, a_user) = (r#","type":"t""#, r#","userId":"u""#);
+        let ids = [
+            "eventId",
+            "event_id",
+            "messageId",
+            "message_id",
+            "uuid",
+            "insert_id",
+            "insertId",
+            "id",
+        ];
+        must_rank(&ids, &format!("{a_type}{a_user}"), |event| event.event_id);
+        let sessions = ["sessionId", "session_id", "sid"];
+        let session = |event: Event| event.session_id.unwrap();
+        must_rank(&sessions, &format!("{a_type}{a_user}"), session);
+        let types = [
+            "type",
+            "eventType",
+            "event_type",
+            "event_name",
+            "eventName",
+            "event",
+            "name",
+            "action",
+        ];
+        must_rank(&types, a_user, |event| event.event_type);
+        let users = [
+            "userId",
+            "user_id",
+            "distinct_id",
+            "distinctId",
+            "client_id",
+            "clientId",
+            "anonymousId",
+            "anonymous_id",
+        ];
+        must_rank(&users, a_type, |event| event.user_id);
+    }
+
+    #[test]
+    fn of_the_names_of_a_time_the_first_in_the_contract_wins() {
+        let names = [
+            "occurredAt",
+            "occurred_at",
+            "timestamp",
+            "event_datetime",
+            "eventDatetime",
+            "time",
+            "ts",
+            "created_at",
+            "createdAt",
+            "dt_add",
+            "dtAdd",
+        ];
+        for rank in 0..names.len() {
+            let members = names.iter().enumerate().skip(rank).rev();
+            let members =
+                members.map(|(rank, name)| format!(r#""{name}":{}"#, 1_700_000_000 + rank));
+            let members = members.collect::<Vec<_>>().join(",");
+            let event = event(format!(r#"{{"type":"like","userId":"u",{members}}}"#));
+            assert_eq!(event.occurred_at.as_second(), 1_700_000_000 + rank as i64);
+            assert_eq!(properties(&event).as_object().unwrap().len(), names.len() - rank - 1);
+        }
+    }
+
+    #[test]
+    fn the_name_of_an_object_id_says_its_type() {
+        for (names, object_type) in [
+            (&["postId", "post_id"][..], "post"),
+            (&["productId", "product_id"], "product"),
+            (&["contentId", "content_id"], "content"),
+            (&["itemId", "item_id", "sku"], "item"),
+            (&["objectId", "object_id"], "object"),
+        ] {
+            for name in names {
+                let top = of(json!({*name: 5, "a": 1}));
+                assert_eq!(object(&top), Some((object_type, "5")), "{name}");
+                assert_eq!(properties(&top), json!({"a": 1}), "{name}");
+                let given = of(json!({"properties": {*name: 5, "a": 1}}));
+                assert_eq!(object(&given), Some((object_type, "5")), "{name}");
+                assert_eq!(properties(&given), json!({*name: 5, "a": 1}), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_several_objects_the_first_in_the_contract_wins_and_the_top_level_before_the_properties() {
+        let event = of(json!({"objectId": 1, "objectType": "video", "sku": 2, "product_id": 3}));
+        assert_eq!(object(&event), Some(("product", "3")));
+        assert_eq!(properties(&event), json!({"objectId": 1, "objectType": "video", "sku": 2}));
+        let event = of(json!({"objectId": 1, "properties": {"postId": 2}}));
+        assert_eq!(object(&event), Some(("object", "1")));
+    }
+
+    #[test]
+    fn an_object_type_may_stand_above_below_or_beside_the_id() {
+        for members in [
+            json!({"objectId": 1, "object_type": "video"}),
+            json!({"objectId": 1, "properties": {"objectType": "video"}}),
+            json!({"objectType": "video", "properties": {"object_id": 1}}),
+            json!({"properties": {"objectType": "video", "objectId": 1}}),
+        ] {
+            assert_eq!(object(&of(members.clone())), Some(("video", "1")), "{members}");
+        }
+    }
+
+    #[test]
+    fn an_object_type_alone_is_a_property() {
+        let event = of(json!({"objectType": "video", "properties": {"a": 1}}));
+        assert_eq!(
+            (object(&event), properties(&event)),
+            (None, json!({"objectType": "video", "a": 1}))
+        );
+    }
+
+    #[test]
+    fn null_and_an_empty_string_are_absent_and_the_next_name_counts() {
+        let event =
+            of(json!({"eventId": null, "id": "e", "userId": "", "client_id": 7, "postId": ""}));
+        assert_eq!((&*event.event_id, &*event.user_id, object(&event)), ("e", "7", None));
+        assert_eq!(properties(&event), json!({"eventId": null, "userId": "", "postId": ""}));
+    }
+
+    #[test]
+    fn ids_are_kept_as_written() {
+        let event =
+            event(r#"{"type":"like","userId":1.50e2,"postId":true,"eventId":" A\u00e9\/ "}"#);
+        assert_eq!((&*event.user_id, &*event.event_id), ("1.50e2", " Aé/ "));
+        assert_eq!(object(&event), Some(("post", "true")));
+    }
+
+    #[test]
+    fn given_properties_stay_in_their_own_text() {
+        let event = event(r#"{"type":"like","userId":"u","properties":{"price": 9.90,"b":[1 ]}}"#);
+        assert_eq!(&*event.properties, r#"{"price": 9.90,"b":[1 ]}"#);
+    }
+
+    #[test]
+    fn given_properties_win_over_members_beside_them() {
+        let event = event(r#"{"type":"like","userId":"u","a":1.0,"b":2,"properties":{"b":3}}"#);
+        assert_eq!(&*event.properties, r#"{"a":1.0,"b":3}"#);
+    }
+
+    #[test]
+    fn credentials_are_never_stored() {
+        for name in ["api_key", "apiKey", "writeKey", "write_key", "api\\u005fkey"] {
+            let text = format!(
+                r#"{{"type":"like","userId":"u","{name}":"s3","properties":{{"a":1,"{name}":"s3"}},"context":{{"{name}":"s3"}}}}"#
+            );
+            let event = event(&text);
+            assert_eq!((&*event.properties, &*event.context), (r#"{"a":1}"#, "{}"), "{text}");
+        }
+        assert_eq!(&*of(json!({"properties": {"api_key": 1}})).properties, "{}");
+        assert_eq!(&*of(json!({"properties": {"key": 1}})).properties, r#"{"key":1}"#);
+    }
+
+    #[test]
+    fn only_our_own_form_leaves_its_received_at_behind() {
+        let ours = json!({"eventId": "e", "occurredAt": 1, "receivedAt": 2, "source": "s", "properties": {}, "context": {}});
+        assert_eq!(properties(&of(ours.clone())), json!({}));
+        let mut theirs = ours;
+        theirs["other"] = 1.into();
+        assert_eq!(properties(&of(theirs)), json!({"receivedAt": 2, "other": 1}));
+    }
+
+    #[test]
+    fn a_source_that_is_named_replaces_that_of_the_way_in() {
+        assert_eq!(of(json!({"source": "web"})).source, "web");
+        assert_eq!(of(json!({"source": ""})).source, "http");
+    }
+
+    #[test]
+    fn a_time_of_its_own_makes_an_id_of_the_telling_fields() {
+        let sent =
+            r#"{"type":"like","user_id":"u|1","sku":7,"time":1795255200.50,"sid":"s","a":1}"#;
+        let expected = hashed(["u|1", "item", "7", "like", "1795255200.50", "s"]);
+        assert_eq!(event(sent).event_id, expected);
+        let bare = event(
+            r#"{"type":"like","userId":"u","dt_add":"2026-11-21 \u0031"}"#.replace(" \\u0031", ""),
+        );
+        assert_eq!(bare.event_id, hashed(["u", "", "", "like", "2026-11-21", ""]));
+    }
+
+    #[test]
+    fn an_event_without_id_and_time_gets_the_name_that_is_drawn_for_it() {
+        let event = of(json!({"timestamp": null}));
+        assert_eq!(
+            (&*event.event_id, event.occurred_at.as_millisecond()),
+            ("unnamed-1", now().as_millisecond())
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_named_under_the_name_to_send() {
+        assert_eq!(refusal(r#"{"userId":"u"}"#), ("missing_type", "/type".into()));
+        assert_eq!(refusal(r#"{"type":"like"}"#), ("missing_user", "/userId".into()));
+        assert_eq!(refusal("{}"), ("missing_type", "/type".into()));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_at_its_place_and_never_cut() {
+        let (fits_id, fits_type) = ("é".repeat(128), "é".repeat(64));
+        let (long_id, long_type) = (format!("{fits_id}x"), format!("{fits_type}x"));
+        for (name, code) in [
+            ("eventId", "id_too_long"),
+            ("userId", "id_too_long"),
+            ("post_id", "id_too_long"),
+            ("sid", "id_too_long"),
+            ("type", "type_too_long"),
+            ("source", "source_too_long"),
+        ] {
+            let (fits, long) =
+                if code == "id_too_long" { (&fits_id, &long_id) } else { (&fits_type, &long_type) };
+            of(json!({name: fits}));
+            let mut sent = json!({"type": "like", "userId": "u"});
+            sent[name] = long.as_str().into();
+            assert_eq!(refusal(sent.to_string()), (code, format!("/{name}")));
+        }
+        let sent = json!({"type": "like", "userId": "u", "properties": {"objectId": 1, "objectType": long_type}});
+        assert_eq!(refusal(sent.to_string()), ("type_too_long", "/properties/objectType".into()));
+    }
+
+    #[test]
+    fn a_member_of_the_wrong_kind_is_refused_at_its_place() {
+        for name in
+            ["eventId", "userId", "sku", "session_id", "type", "source", "properties", "context"]
+        {
+            let mut sent = json!({"type": "like", "userId": "u"});
+            sent[name] = json!([1]);
+            assert_eq!(refusal(sent.to_string()), ("invalid_member", format!("/{name}")));
+        }
+        let sent = r#"{"type":"like","userId":"u","properties":{"postId":{}}}"#;
+        assert_eq!(refusal(sent), ("invalid_member", "/properties/postId".into()));
+    }
+
+    #[test]
+    fn a_time_that_outranks_the_others_must_be_one() {
+        let sent = r#"{"type":"like","userId":"u","time":1795255200,"timestamp":"soon"}"#;
+        assert_eq!(refusal(sent), ("invalid_time", "/timestamp".into()));
+        let sent = r#"{"type":"like","userId":"u","ts":4102444800}"#;
+        assert_eq!(refusal(sent), ("time_out_of_range", "/ts".into()));
+    }
+}

@@ -18,9 +18,8 @@ pub fn read(text: impl AsRef<[u8]>) -> Result<Event, InvalidEvent> {
 
 /// The event of a text that must be one.
 pub fn event(text: impl AsRef<[u8]>) -> Event {
-    read(&text).unwrap_or_else(|invalid| {
-        panic!("{invalid:?}: {}", String::from_utf8_lossy(text.as_ref()))
-    })
+    read(&text)
+        .unwrap_or_else(|invalid| panic!("{invalid:?}: {}", String::from_utf8_lossy(text.as_ref())))
 }
 
 /// Code and pointer of a text that must not be one.
@@ -109,7 +108,10 @@ fn an_event_may_nest_as_deep_as_the_contract_says_and_its_canonical_form_one_dee
     must_survive(&format!(r#"{{"type":"like","userId":"u","a":{}}}"#, nested(31)));
     must_survive(&format!(r#"{{"type":"like","userId":"u","properties":{{"a":{}}}}}"#, nested(30)));
     must_survive(&format!(r#"{{"event_name":"v","client_id":"u","a":{}}}"#, nested(31)));
-    must_survive(&format!(r#"{{"schema":0,"payload":{{"type":"v","userId":"u","a":{}}}}}"#, nested(31)));
+    must_survive(&format!(
+        r#"{{"schema":0,"payload":{{"type":"v","userId":"u","a":{}}}}}"#,
+        nested(31)
+    ));
     for deep in [
         format!(r#"{{"type":"like","userId":"u","a":{}}}"#, nested(32)),
         format!(r#"{{"type":"like","userId":"u","properties":{{"a":{}}}}}"#, nested(31)),
@@ -143,7 +145,8 @@ fn what_is_no_event_at_all_is_named() {
 
 #[test]
 fn one_byte_more_than_the_limit_is_refused() {
-    let arrival = Arrival { received_at: now(), now: now(), source: "http", bytes_max: EVENT_BYTES_MAX };
+    let arrival =
+        Arrival { received_at: now(), now: now(), source: "http", bytes_max: EVENT_BYTES_MAX };
     let sized = |bytes: usize| {
         let event = r#"{"type":"like","userId":"u","a":""}"#;
         event.replace(r#""""#, &format!(r#""{}""#, "x".repeat(bytes - event.len())))

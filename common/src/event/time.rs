@@ -107,3 +107,112 @@ fn from_ms(ms: i64) -> Timestamp {
     let beyond = if ms < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_millisecond(ms).unwrap_or(beyond)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::{event, now, refusal};
+    use super::*;
+
+    fn sent(time: &str) -> String {
+        format!(r#"{{"type":"like","userId":"u","timestamp":{time}}}"#)
+    }
+
+    fn read(time: &str) -> String {
+        let mut out = Vec::new();
+        write(event(sent(time)).occurred_at, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_way_to_write_a_calendar_time_is_read() {
+        for (time, expected) in [
+            ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.000Z"),
+            ("2026-01-02t03:04:05.678z", "2026-01-02T03:04:05.678Z"),
+            ("2026-01-02T03:04:05.678000+00:00", "2026-01-02T03:04:05.678Z"),
+            ("2026-01-02T03:04:05.6789999+02:00", "2026-01-02T01:04:05.678Z"),
+            ("2026-01-02 03:04:05-0530", "2026-01-02T08:34:05.000Z"),
+            ("2026-01-02 03:04:05", "2026-01-02T03:04:05.000Z"),
+            ("2026-01-02 03:04:05.678", "2026-01-02T03:04:05.678Z"),
+            ("2026-01-02 03:04:05,678", "2026-01-02T03:04:05.678Z"),
+            ("2026-01-02T03:04:05", "2026-01-02T03:04:05.000Z"),
+            ("2026-01-02T03:04", "2026-01-02T03:04:00.000Z"),
+            (" 2026-01-02 ", "2026-01-02T00:00:00.000Z"),
+            ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59.000Z"),
+            ("2026-01-02T03:04:05+01:00[Europe/Berlin]", "2026-01-02T02:04:05.000Z"),
+        ] {
+            assert_eq!(read(&format!("\"{time}\"")), expected, "{time}");
+        }
+    }
+
+    #[test]
+    fn the_magnitude_tells_the_unit_of_a_number_or_numeric_string() {
+        for (number, expected) in [
+            ("0", "1970-01-01T00:00:00.000Z"),
+            ("1767323045", "2026-01-02T03:04:05.000Z"),
+            ("1767323045.6789", "2026-01-02T03:04:05.678Z"),
+            ("1767323045.7", "2026-01-02T03:04:05.700Z"),
+            ("1767323045678", "2026-01-02T03:04:05.678Z"),
+            ("1767323045678.9", "2026-01-02T03:04:05.678Z"),
+            ("1767323045678901", "2026-01-02T03:04:05.678Z"),
+            ("1767323045678901234", "2026-01-02T03:04:05.678Z"),
+        ] {
+            assert_eq!(read(number), expected, "{number}");
+            assert_eq!(read(&format!("\"{number}\"")), expected, "\"{number}\"");
+        }
+        assert_eq!(read("1.767323045e9"), "2026-01-02T03:04:05.000Z");
+        assert_eq!(read("1.767323045678e12"), "2026-01-02T03:04:05.678Z");
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for time in [
+            "\"soon\"",
+            "\"2026-13-01\"",
+            "\"2026-02-30T00:00:00Z\"",
+            "\" \"",
+            "\"1.2.3\"",
+            "\"1e9\"",
+            "\"2026-01-02T03:04:05[Europe/Berlin]\"",
+            "true",
+            "{}",
+            "[1]",
+            "\"-\"",
+            "\"T10:00\"",
+        ] {
+            assert_eq!(refusal(sent(time)), ("invalid_time", "/timestamp".into()), "{time}");
+        }
+    }
+
+    #[test]
+    fn before_1970_and_later_than_a_day_ahead_is_refused() {
+        for time in [
+            "-1",
+            "-0.001",
+            "\"-1\"",
+            "\"1969-12-31T23:59:59.9999Z\"",
+            "\"2026-11-22T10:00:00.124Z\"",
+            "4102444800",
+            "1e300",
+            "99999999999999999999",
+            "\"0001-01-01\"",
+        ] {
+            assert_eq!(refusal(sent(time)), ("time_out_of_range", "/timestamp".into()), "{time}");
+        }
+        assert_eq!(read("\"2026-11-22T10:00:00.123Z\""), "2026-11-22T10:00:00.123Z");
+        assert_eq!(read("-0"), "1970-01-01T00:00:00.000Z");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn a_time_that_was_written_is_read_as_the_same(ms in 0..now().as_millisecond()) {
+            let mut out = Vec::new();
+            write(from_ms(ms), &mut out);
+            let text = format!("\"{}\"", String::from_utf8(out).unwrap());
+            prop_assert_eq!(event(sent(&text)).occurred_at.as_millisecond(), ms);
+        }
+    }
+}
