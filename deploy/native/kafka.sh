@@ -2,7 +2,7 @@
 # One Apache Kafka broker in KRaft mode, alone in its cluster, on 127.0.0.1: start DIR PORT | stop | kill | status | url DIR.
 . "$(dirname "$0")/lib.sh"
 
-jars=$dev_dir/kafka/jars
+jars=$dev_dir/jars
 
 java_with() {
   # Sorted, so that every start has the same class path.

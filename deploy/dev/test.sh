@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# `./dev test [WHAT]`: what CI runs, each phase with its time; the first that fails ends it.
+
+. "$(dirname "$0")/lib.sh"
+
+timings=()
+
+# phase NAME COMMAND...: quiet when it passes quickly, whole when it fails.
+phase() {
+  local begun=$EPOCHREALTIME name=$1
+  shift
+  "$@" || fail "$name failed: $*"
+  timings+=("$name $(since "$begun")")
+  say "$name" "${dim}${timings[-1]#* }${plain}"
+}
+
+lint() {
+  phase format cargo fmt --all --check
+  phase shell shellcheck dev .ci/run deploy/*/*.sh
+  phase compose check_compose
+  phase clippy cargo clippy --quiet --release --workspace --all-targets -- -D warnings
+}
+
+check_compose() {
+  local compose=(docker-compose)
+  if docker compose version >/dev/null 2>&1; then compose=(docker compose); fi
+  "${compose[@]}" --env-file .env.example config --quiet && "${compose[@]}" --env-file .env.example --profile observability config --quiet
+}
+
+# The programs are built with the tests, in their profile: a test may start them.
+build() { phase build cargo test --quiet --release --workspace --no-run; }
+
+with_servers() {
+  # Short: paths below hold sockets and many files of tests.
+  private_servers .dev/test
+  # Servers that a test starts itself lie where the end of this script finds them.
+  TMPDIR=$PWD/.dev/test/tmp
+  export TMPDIR
+}
+
+cargo_test() { phase "$1" cargo test --release --workspace "${@:2}"; }
+
+for it; do
+  case $it in soak) later "./dev test soak" ;; -*) misuse "./dev test does not know $it" ;; esac
+done
+forget_env
+install_missing run build test
+case ${1-} in
+  '' | all)
+    if [ "${1-}" = all ]; then export TALLYMAN_FAULTS=long; fi
+    lint
+    build
+    with_servers
+    cargo_test tests
+    ;;
+  lint) lint ;;
+  unit) cargo_test unit --lib --bins ;;
+  service)
+    build
+    with_servers
+    cargo_test service --test '*'
+    ;;
+  *)
+    with_servers
+    # A file of tests, else every test whose name contains it.
+    if compgen -G "*/tests/$1.rs" >/dev/null || [ -f "tests/$1.rs" ]; then
+      cargo_test "$1" --test "$1" -- --nocapture "${@:2}"
+    else
+      cargo_test "$1" -- "$@"
+    fi
+    ;;
+esac
+say passed "$(printf '%s, ' "${timings[@]}" | sed 's/, $//')"

@@ -1,0 +1,76 @@
+# shellcheck shell=bash
+# Brings a machine to where servers run and Rust builds: packages of the system, and the broker's jars.
+
+# install_missing run|build|test...: what these need and the machine lacks.
+install_missing() {
+  local it
+  missing=()
+  for it; do "needed_to_$it"; done
+  [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+  case " $* " in *" run "*) fetch_jars ;; esac
+  case " $* " in *" build "*) find_rust ;; esac
+}
+
+needed_to_run() {
+  need java default-jre-headless
+  need mvn maven
+  compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || need postgres postgresql
+  need psql postgresql-client
+  need redis-server redis-server
+  need redis-cli redis-tools
+  need kcat kcat
+  need curl curl
+}
+
+needed_to_build() {
+  need cc gcc
+  need c++ g++
+  need make make
+  need cmake cmake
+  need python3 python3-minimal
+  need pkg-config pkg-config
+  pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
+  pkg-config --exists zlib 2>/dev/null || missing+=(zlib1g-dev)
+}
+
+needed_to_test() {
+  need shellcheck shellcheck
+  docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
+}
+
+need() { command -v "$1" >/dev/null || missing+=("$2"); }
+
+install_packages() {
+  local as_root=()
+  [ "$(id -u)" = 0 ] || as_root=(sudo)
+  if ! command -v apt-get >/dev/null || { [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; }; then
+    fail "install these (names of Debian's packages) and run this again: $*"
+  fi
+  say install "$* (log: .dev/log/install.log)"
+  "${as_root[@]}" bash deploy/native/apt.sh "$@" >.dev/log/install.log 2>&1 ||
+    fail "the installation failed; as root: apt-get install $*" "$(tail -n 5 .dev/log/install.log)"
+}
+
+fetch_jars() {
+  # The copy of the project file beside the jars says which ones they are.
+  cmp -s deploy/native/pom.xml .dev/jars/pom.xml && return
+  say install "Apache Kafka's jars by Maven (log: .dev/log/maven.log)"
+  rm -rf .dev/jars.new
+  mvn -B -f deploy/native/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/.dev/jars.new" \
+    >.dev/log/maven.log 2>&1 || fail "Maven could not fetch Kafka" "$(grep ERROR .dev/log/maven.log | head -n 3)"
+  cp deploy/native/pom.xml .dev/jars.new/pom.xml
+  rm -rf .dev/jars
+  mv .dev/jars.new .dev/jars
+}
+
+find_rust() {
+  PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+  if ! command -v cargo >/dev/null && command -v apt-get >/dev/null && apt-cache show rustup >/dev/null 2>&1; then
+    install_packages rustup
+  fi
+  command -v cargo >/dev/null || fail "Rust is missing: install it by rustup and run this again"
+  if command -v rustup >/dev/null; then
+    # The toolchain that rust-toolchain.toml names, where it is not there yet; it tells its progress itself.
+    if ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then rustup toolchain install; fi
+  fi
+}
