@@ -34,6 +34,8 @@ needed_to_build() {
 }
 
 needed_to_test() {
+  # The shell has a `kill` of its own; tests need the program.
+  type -P kill >/dev/null || missing+=(procps)
   need shellcheck shellcheck
   docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
 }
