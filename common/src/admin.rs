@@ -12,21 +12,33 @@ use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// What each dependency said last. The daemon is ready when all of them are well.
+/// What each dependency said last. The daemon is ready when all that count are well.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>);
+pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, Dependency>>>);
+
+#[derive(Debug)]
+struct Dependency {
+    state: Result<(), String>,
+    counts: bool,
+}
 
 impl Readiness {
     /// Says how a dependency is; from the first word on it counts.
     pub fn set(&self, dependency: &'static str, state: Result<(), String>) {
-        self.lock().insert(dependency, state);
+        self.lock().insert(dependency, Dependency { state, counts: true });
+    }
+
+    /// As `set`, for a dependency the daemon can do without for a while: shown, but it never makes
+    /// the daemon unready.
+    pub fn report(&self, dependency: &'static str, state: Result<(), String>) {
+        self.lock().insert(dependency, Dependency { state, counts: false });
     }
 
     pub fn is_ready(&self) -> bool {
-        self.lock().values().all(Result::is_ok)
+        self.lock().values().all(|it| it.state.is_ok() || !it.counts)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Result<(), String>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Dependency>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -34,8 +46,8 @@ impl Readiness {
         let checks: serde_json::Map<_, _> = self
             .lock()
             .iter()
-            .map(|(name, state)| {
-                let text = state.as_ref().map_or_else(Clone::clone, |()| "ok".to_owned());
+            .map(|(name, it)| {
+                let text = it.state.as_ref().map_or_else(Clone::clone, |()| "ok".to_owned());
                 ((*name).to_owned(), text.into())
             })
             .collect();

@@ -111,6 +111,11 @@ impl Producer {
         answered
     }
 
+    /// Why this producer can never send again, if that is so: only a new process has a new one.
+    pub fn fatal_error(&self) -> Option<String> {
+        self.inner.client().fatal_error().map(|(_code, reason)| reason)
+    }
+
     /// Queues a record; the answer comes with the returned [`Delivery`].
     pub fn publish(&self, record: &Outgoing<'_>) -> Result<Delivery, PublishError> {
         let mut message = FutureRecord::<[u8], [u8]>::to(record.topic);
