@@ -1,0 +1,102 @@
+//! The gateway as a whole: opens everything, runs, and stops along the flow.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use common::admin::Readiness;
+use common::daemon::{self, Context};
+use common::postgres;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::auth::{KeyStore, Keys};
+use crate::budget::Budget;
+use crate::config::{Cli, GatewayConfig};
+use crate::http::{self, Gateway, Server};
+use crate::metrics::GatewayMetrics;
+use crate::publisher::Publisher;
+
+pub struct App {
+    server: Server,
+    gateway: Arc<Gateway>,
+    readiness: Readiness,
+    drain_delay: Duration,
+    drain_max: Duration,
+}
+
+impl App {
+    /// Opens everything and fails early: Kafka and its topic, Postgres and its keys, the port.
+    pub async fn connect(
+        cli: &Cli,
+        config: &GatewayConfig,
+        context: &Context,
+    ) -> anyhow::Result<Self> {
+        let metrics = GatewayMetrics::register(&context.registry)?;
+        let pool = postgres::pool(&cli.postgres, "gateway")?;
+        let keys = Keys::load(KeyStore::new(pool), &metrics).await?;
+        let gateway = Arc::new(Gateway {
+            keys,
+            publisher: Publisher::connect(&cli.kafka, &config.publisher).await?,
+            budget: Budget::new(config.http.gateway_inflight_bytes, metrics.inflight_bytes.clone()),
+            body_time_max: config.http.body(),
+            metrics,
+        });
+        let router = http::router(gateway.clone(), context);
+        let server = Server::bind(&config.http, router, gateway.metrics.connections.clone())
+            .await
+            .with_context(|| format!("listen on {}", config.http.gateway_listen))?;
+        info!(address = %server.local_addr(), "listening");
+        Ok(Self {
+            server,
+            gateway,
+            readiness: context.readiness.clone(),
+            drain_delay: config.http.drain_delay(),
+            // A quarter of the grace period is left for the flush behind it.
+            drain_max: cli.daemon.grace() * 3 / 4,
+        })
+    }
+
+    pub fn local_addr(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// Serves until the shutdown; then not ready → no new connections → finish → flush.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self { server, gateway, readiness, drain_delay, drain_max } = self;
+        let watchers = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn({
+            let (gateway, readiness, stop) = (gateway.clone(), readiness.clone(), watchers.clone());
+            async move { gateway.publisher.watch(&readiness, stop).await }
+        });
+        tasks.spawn({
+            let (gateway, readiness, stop) = (gateway.clone(), readiness.clone(), watchers.clone());
+            async move { gateway.keys.keep_fresh(&readiness, stop).await }
+        });
+        tasks.spawn({
+            let shutdown = shutdown.clone();
+            async move {
+                // The watchers are needed until the last request is answered.
+                let _watchers = watchers.drop_guard();
+                let close = announce(shutdown, &readiness, drain_delay);
+                server.run(close, drain_max).await;
+                Ok(())
+            }
+        });
+        let ended = daemon::join_all(tasks, &shutdown).await;
+        if let Err(error) = gateway.publisher.flush().await {
+            warn!(%error, "events nobody waits for any more may not have reached Kafka");
+        }
+        ended
+    }
+}
+
+/// Resolves when new connections are to be refused, and says before that we are not ready.
+async fn announce(shutdown: CancellationToken, readiness: &Readiness, delay: Duration) {
+    shutdown.cancelled().await;
+    readiness.set("gateway", Err("stopping".into()));
+    tokio::time::sleep(delay).await;
+}

@@ -1,0 +1,112 @@
+//! Finds the credential of a request: the first place that holds one decides (CONTRACT, "Rights").
+
+use std::borrow::Cow;
+
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Credential<'a> {
+    Key(Cow<'a, str>),
+    /// A JWT, known by its three dotted parts.
+    Token(&'a str),
+}
+
+pub fn find(head: &Parts) -> Option<Credential<'_>> {
+    ["x-api-key", "x-write-key"]
+        .into_iter()
+        .find_map(|name| text(head, name).map(|key| Credential::Key(key.into())))
+        .or_else(|| authorization(text(head, AUTHORIZATION.as_str())?))
+        .or_else(|| in_query(head.uri.query()?))
+}
+
+/// A header's value; an empty one is none.
+fn text<'a>(head: &'a Parts, name: &str) -> Option<&'a str> {
+    // What is not text cannot be a key; `?` must not hide that something was sent.
+    let value = head.headers.get(name)?.to_str().unwrap_or("?").trim();
+    (!value.is_empty()).then_some(value)
+}
+
+fn authorization(value: &str) -> Option<Credential<'_>> {
+    let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
+    let rest = rest.trim();
+    if scheme.eq_ignore_ascii_case("basic") {
+        return basic_user(rest);
+    }
+    if !scheme.eq_ignore_ascii_case("bearer") || rest.is_empty() {
+        return None;
+    }
+    if rest.split('.').count() == 3 {
+        return Some(Credential::Token(rest));
+    }
+    Some(Credential::Key(rest.into()))
+}
+
+/// The key is the user; a password is ignored.
+fn basic_user(encoded: &str) -> Option<Credential<'static>> {
+    let decoded = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
+    let user = decoded.split_once(':').map_or(decoded.as_str(), |(user, _password)| user);
+    (!user.is_empty()).then(|| Credential::Key(user.to_owned().into()))
+}
+
+/// `?api_key=`; keys have no characters that a URL would escape.
+fn in_query(query: &str) -> Option<Credential<'_>> {
+    let mut values = query.split('&').filter_map(|pair| pair.strip_prefix("api_key="));
+    values.find(|key| !key.is_empty()).map(|key| Credential::Key(key.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::Request;
+
+    fn found(uri: &str, headers: &[(&str, &str)]) -> Option<String> {
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        find(&head).map(|credential| match credential {
+            Credential::Key(key) => format!("key {key}"),
+            Credential::Token(token) => format!("token {token}"),
+        })
+    }
+
+    #[test]
+    fn a_key_is_found_in_every_place_it_may_be_in() {
+        let basic = STANDARD.encode("k:");
+        for headers in [
+            [("X-API-Key", "k")],
+            [("X-Write-Key", " k ")],
+            [("Authorization", "Bearer k")],
+            [("Authorization", "bearer  k")],
+            [("Authorization", &format!("Basic {basic}"))],
+        ] {
+            assert_eq!(found("/", &headers).as_deref(), Some("key k"), "{headers:?}");
+        }
+        assert_eq!(found("/?a=1&api_key=k", &[]).as_deref(), Some("key k"));
+    }
+
+    #[test]
+    fn the_first_place_that_holds_one_decides() {
+        let both = [("Authorization", "Bearer b"), ("X-API-Key", "a")];
+        assert_eq!(found("/?api_key=c", &both).as_deref(), Some("key a"));
+        assert_eq!(found("/?api_key=c", &both[..1]).as_deref(), Some("key b"));
+        assert_eq!(found("/?api_key=c", &[("X-API-Key", "")]).as_deref(), Some("key c"));
+    }
+
+    #[test]
+    fn three_dotted_parts_are_a_token() {
+        assert_eq!(found("/", &[("Authorization", "Bearer a.b.c")]).as_deref(), Some("token a.b.c"));
+        assert_eq!(found("/", &[("Authorization", "Bearer a.b")]).as_deref(), Some("key a.b"));
+    }
+
+    #[test]
+    fn nothing_usable_is_no_credential() {
+        for value in ["", "Basic", "Basic %%%", "Digest x", "Bearer"] {
+            assert_eq!(found("/?api_key=", &[("Authorization", value)]), None, "{value}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! All keys in force, in memory: the hot path asks nobody, and Postgres may be away for a while.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::http::request::Parts;
+use common::admin::Readiness;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::credential::{self, Credential};
+use super::store::{self, KeyStore, SecretHash, StoredKey};
+use super::{AuthError, Right};
+use crate::metrics::GatewayMetrics;
+
+/// A revoked key is refused within 5 s: this, and the time of one query.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// `last_used_at` is written once in so many refreshes.
+const REFRESHES_PER_NOTE: u32 = 5;
+
+/// How long a request waits for Postgres to tell whether its key is a new one.
+const LOOKUP_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Look-ups at the same time: a flood of wrong keys must not take all connections.
+const LOOKUPS_MAX: usize = 4;
+
+/// Wrong keys remembered until the next refresh.
+const UNKNOWN_MAX: usize = 10_000;
+
+pub struct Keys {
+    store: KeyStore,
+    known: RwLock<Arc<HashMap<SecretHash, Arc<Key>>>>,
+    unknown: Mutex<HashSet<SecretHash>>,
+    lookups: Semaphore,
+    metrics: GatewayMetrics,
+}
+
+struct Key {
+    id: Uuid,
+    rights: Right,
+    /// Seconds since 1970; 0 until it is used.
+    used_at: AtomicI64,
+    /// What of that Postgres knows.
+    noted_at: AtomicI64,
+}
+
+impl Keys {
+    /// Fails unless Postgres is there: without keys nobody could do anything here.
+    pub async fn load(store: KeyStore, metrics: &GatewayMetrics) -> anyhow::Result<Self> {
+        store.require_current_schema().await?;
+        let keys = Self {
+            store,
+            known: RwLock::default(),
+            unknown: Mutex::default(),
+            lookups: Semaphore::new(LOOKUPS_MAX),
+            metrics: metrics.clone(),
+        };
+        keys.refresh().await.context("read the API keys")?;
+        let count = keys.known().len();
+        info!(count, "API keys read");
+        if count == 0 {
+            warn!("there is no API key; `gateway keys create --name me --rights write` makes one");
+        }
+        Ok(keys)
+    }
+
+    /// Whether the request's credential is known and has the right.
+    pub async fn authorize(&self, head: &Parts, needed: Right) -> Result<(), AuthError> {
+        let checked = self.check(head, needed).await;
+        let outcome = checked.err().map_or("allowed", AuthError::outcome);
+        self.metrics.credentials_checked_total.with_label_values(&[outcome]).inc();
+        checked
+    }
+
+    async fn check(&self, head: &Parts, needed: Right) -> Result<(), AuthError> {
+        let secret = match credential::find(head).ok_or(AuthError::Missing)? {
+            Credential::Key(secret) => secret,
+            Credential::Token(_) => return Err(AuthError::TokensNotConfigured),
+        };
+        let key = self.find(&store::hash(&secret)).await?;
+        key.used_at.store(Timestamp::now().as_second(), Ordering::Relaxed);
+        if !key.rights.includes(needed) {
+            return Err(AuthError::LacksRight { needed, has: key.rights });
+        }
+        Ok(())
+    }
+
+    async fn find(&self, hash: &SecretHash) -> Result<Arc<Key>, AuthError> {
+        if let Some(key) = self.known().get(hash) {
+            return Ok(key.clone());
+        }
+        if self.unknown().contains(hash) {
+            return Err(AuthError::Unknown);
+        }
+        tokio::time::timeout(LOOKUP_TIME_MAX, self.look_up(hash))
+            .await
+            .unwrap_or(Err(AuthError::Unavailable))
+    }
+
+    /// A key made a moment ago works at once: the cache has not seen it, Postgres has.
+    async fn look_up(&self, hash: &SecretHash) -> Result<Arc<Key>, AuthError> {
+        let _turn = self.lookups.acquire().await.expect("the semaphore is never closed");
+        self.metrics.key_lookups_total.inc();
+        match self.store.find(hash).await {
+            Ok(Some(found)) => Ok(self.add(found)),
+            Ok(None) => {
+                let mut unknown = self.unknown();
+                if unknown.len() < UNKNOWN_MAX {
+                    unknown.insert(*hash);
+                }
+                Err(AuthError::Unknown)
+            }
+            Err(error) => {
+                tracing::debug!("a key could not be looked up: {error:#}");
+                Err(AuthError::Unavailable)
+            }
+        }
+    }
+
+    fn add(&self, found: StoredKey) -> Arc<Key> {
+        let hash = found.hash;
+        let key = Arc::new(Key::from(found));
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut known).insert(hash, key.clone());
+        key
+    }
+
+    /// Reads the keys again and again, so that a revoked one is soon refused, and writes down when
+    /// keys were used. While Postgres is away the known keys stay good.
+    pub async fn keep_fresh(
+        &self,
+        readiness: &Readiness,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut was_away = false;
+        for round in 1_u32.. {
+            let stopping = tokio::select! {
+                () = stop.cancelled() => true,
+                () = tokio::time::sleep(REFRESH_INTERVAL) => false,
+            };
+            let mut state = Ok(());
+            if stopping || round.is_multiple_of(REFRESHES_PER_NOTE) {
+                state = self.note_use().await;
+            }
+            if stopping {
+                break;
+            }
+            state = state.and(self.refresh().await);
+            match &state {
+                Err(error) if !was_away => warn!("the keys known so far stay in force: {error:#}"),
+                Ok(()) if was_away => info!("Postgres is back, the keys are fresh again"),
+                _ => {}
+            }
+            was_away = state.is_err();
+            readiness.report("postgres", state.map_err(|error| format!("{error:#}")));
+        }
+        Ok(())
+    }
+
+    async fn refresh(&self) -> anyhow::Result<()> {
+        // Forgotten first: while Postgres is away, who is not known cannot be called wrong.
+        self.unknown().clear();
+        let stored = self.store.in_force().await?;
+        let before = self.known();
+        let fresh = stored.into_iter().map(|stored| {
+            let hash = stored.hash;
+            let same = before.get(&hash).filter(|key| key.rights == stored.rights);
+            (hash, same.cloned().unwrap_or_else(|| Arc::new(Key::from(stored))))
+        });
+        let fresh = Arc::new(fresh.collect());
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        self.metrics.keys_refreshed_at_seconds.set(Timestamp::now().as_second());
+        Ok(())
+    }
+
+    async fn note_use(&self) -> anyhow::Result<()> {
+        let used: Vec<_> = self
+            .known()
+            .values()
+            .map(|key| (key.clone(), key.used_at.load(Ordering::Relaxed)))
+            .filter(|(key, used_at)| *used_at > key.noted_at.load(Ordering::Relaxed))
+            .collect();
+        if used.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<_> = used.iter().map(|(key, _)| key.id).collect();
+        let times = used.iter().map(|(_, at)| Timestamp::from_second(*at));
+        self.store.note_use(&ids, &times.collect::<Result<Vec<_>, _>>()?).await?;
+        for (key, used_at) in used {
+            key.noted_at.store(used_at, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn known(&self) -> Arc<HashMap<SecretHash, Arc<Key>>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn unknown(&self) -> std::sync::MutexGuard<'_, HashSet<SecretHash>> {
+        self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<StoredKey> for Key {
+    fn from(stored: StoredKey) -> Self {
+        let (used_at, noted_at) = (AtomicI64::new(0), AtomicI64::new(0));
+        Self { id: stored.id, rights: stored.rights, used_at, noted_at }
+    }
+}

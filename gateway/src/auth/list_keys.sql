@@ -1,0 +1,4 @@
+-- All keys, the revoked ones too, oldest first.
+select id, name, rights, prefix, created_at, last_used_at, revoked_at
+  from api_keys
+ order by created_at, id;

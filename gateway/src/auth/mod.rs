@@ -1,0 +1,116 @@
+//! Who may do what: a credential in the request, the key it stands for, the right the route needs.
+
+mod credential;
+mod keys;
+mod store;
+
+pub use self::keys::Keys;
+pub use self::store::{KeyRecord, KeyStore, NewKey};
+
+/// What a key may do; `Admin` includes the others, `Write` never reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Right {
+    Read,
+    Write,
+    Admin,
+}
+
+impl Right {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Admin => "admin",
+        }
+    }
+
+    pub fn includes(self, needed: Self) -> bool {
+        self == needed || self == Self::Admin
+    }
+}
+
+impl std::str::FromStr for Right {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        [Self::Read, Self::Write, Self::Admin]
+            .into_iter()
+            .find(|right| right.name() == name)
+            .ok_or_else(|| anyhow::anyhow!("no right is called {name:?}"))
+    }
+}
+
+impl std::fmt::Display for Right {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a request may not do what it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    #[error(
+        "no API key was sent; put it into the header `X-API-Key` (or `Authorization: Bearer`, or \
+         Basic as the user); `gateway keys create` makes one"
+    )]
+    Missing,
+    #[error("this API key is not known here, or was revoked; `gateway keys list` shows those in force")]
+    Unknown,
+    #[error("a JWT was sent, but this gateway is not set up for tokens; send an API key")]
+    TokensNotConfigured,
+    #[error("this needs the right `{needed}`, the API key has `{has}`; use a key that has it")]
+    LacksRight { needed: Right, has: Right },
+    #[error("this API key cannot be checked at the moment; send the same again shortly")]
+    Unavailable,
+}
+
+impl AuthError {
+    /// The code of the problem document.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Missing => "missing_credential",
+            Self::Unknown => "unknown_credential",
+            Self::TokensNotConfigured => "tokens_not_configured",
+            Self::LacksRight { .. } => "missing_right",
+            Self::Unavailable => "credential_check_unavailable",
+        }
+    }
+
+    /// The challenge of RFC 6750 that a 401 carries.
+    pub fn challenge(self) -> &'static str {
+        match self {
+            Self::Missing => "Bearer realm=\"tallyman\"",
+            _ => "Bearer realm=\"tallyman\", error=\"invalid_token\"",
+        }
+    }
+
+    /// The label in the metrics.
+    fn outcome(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Unknown | Self::TokensNotConfigured => "unknown",
+            Self::LacksRight { .. } => "lacks_right",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Right::{Admin, Read, Write};
+
+    #[test]
+    fn admin_includes_the_others_and_write_never_reads() {
+        for (has, needed, allowed) in [
+            (Admin, Read, true),
+            (Admin, Write, true),
+            (Admin, Admin, true),
+            (Write, Write, true),
+            (Write, Read, false),
+            (Read, Write, false),
+            (Read, Admin, false),
+        ] {
+            assert_eq!(has.includes(needed), allowed, "{has} for {needed}");
+        }
+    }
+}

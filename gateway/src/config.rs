@@ -1,0 +1,134 @@
+//! The command line of the gateway: what it can do, and each setting with its unit and default.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+use common::commands::Servers;
+use common::config::{DaemonConfig, KafkaConfig, PostgresConfig};
+
+use crate::commands::keys::KeysCommand;
+
+/// Takes events over HTTP and answers once Kafka has them.
+///
+/// Every setting is a flag, an environment variable of the name shown, or a line of the file named
+/// by --config (the variable's name in lower case); the first of these that is given counts. A
+/// secret can also be the content of a file named by <VARIABLE>_FILE.
+#[derive(Debug, Parser)]
+#[command(name = "gateway", version, propagate_version = true)]
+pub struct Cli {
+    /// TOML file with settings, for example `gateway_listen = "127.0.0.1:8080"`.
+    #[arg(long, env = "TALLYMAN_CONFIG", value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Daemon")]
+    pub daemon: DaemonConfig,
+    #[command(flatten, next_help_heading = "Kafka")]
+    pub kafka: KafkaConfig,
+    #[command(flatten, next_help_heading = "Postgres")]
+    pub postgres: PostgresConfig,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    pub fn servers(&self) -> Servers<'_> {
+        Servers { kafka: &self.kafka, postgres: &self.postgres, redis: None }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serves events over HTTP until SIGTERM.
+    Run(GatewayConfig),
+    /// Creates, lists and revokes API keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Prints every setting with its effective value, and whether the servers can be reached.
+    CheckConfig(GatewayConfig),
+    /// Prints a shell's completion script.
+    Completions { shell: Shell },
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct GatewayConfig {
+    #[command(flatten)]
+    pub http: HttpConfig,
+    #[command(flatten)]
+    pub publisher: PublisherConfig,
+}
+
+/// Where the gateway listens, and how long it waits for its clients.
+#[derive(Debug, Clone, clap::Args)]
+pub struct HttpConfig {
+    /// Address and port to listen on; port 0 takes a free one.
+    #[arg(long, env = "GATEWAY_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    pub gateway_listen: SocketAddr,
+    /// Connections open at the same time; above it new ones wait in the system's backlog.
+    #[arg(long, env = "GATEWAY_CONNECTIONS_MAX", default_value_t = 10_000, value_name = "COUNT")]
+    pub gateway_connections_max: usize,
+    /// Seconds a connection may be idle, or take to send a request's headers, before it is closed.
+    #[arg(long, env = "GATEWAY_IDLE_SECONDS", default_value_t = 60, value_name = "SECONDS")]
+    pub gateway_idle_seconds: u64,
+    /// Seconds a request may take to send its body; then the answer is 408.
+    #[arg(long, env = "GATEWAY_BODY_SECONDS", default_value_t = 30, value_name = "SECONDS")]
+    pub gateway_body_seconds: u64,
+    /// Bytes of request bodies in memory, from their first byte to their answer; above it the
+    /// answer is 503 with Retry-After.
+    #[arg(long, env = "GATEWAY_INFLIGHT_BYTES", default_value_t = 16 << 20, value_name = "BYTES")]
+    pub gateway_inflight_bytes: usize,
+    /// Milliseconds in which, after SIGTERM, /readyz already says no but requests are still taken:
+    /// the time a load balancer needs to notice.
+    #[arg(long, env = "GATEWAY_DRAIN_DELAY_MS", default_value_t = 0, value_name = "MS")]
+    pub gateway_drain_delay_ms: u64,
+}
+
+impl HttpConfig {
+    pub fn idle(&self) -> Duration {
+        Duration::from_secs(self.gateway_idle_seconds)
+    }
+
+    pub fn body(&self) -> Duration {
+        Duration::from_secs(self.gateway_body_seconds)
+    }
+
+    pub fn drain_delay(&self) -> Duration {
+        Duration::from_millis(self.gateway_drain_delay_ms)
+    }
+}
+
+/// How events are handed to Kafka.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PublisherConfig {
+    /// Milliseconds an event may wait for others to share its request to the broker.
+    #[arg(long, env = "GATEWAY_LINGER_MS", default_value_t = 1, value_name = "MS")]
+    pub gateway_linger_ms: u64,
+    /// Milliseconds until an event the brokers have not acknowledged is answered as `retry`.
+    #[arg(long, env = "GATEWAY_DELIVERY_TIMEOUT_MS", default_value_t = 5_000, value_name = "MS")]
+    pub gateway_delivery_timeout_ms: u64,
+    /// KiB of events that may wait for the brokers; what does not fit is answered as `retry`.
+    #[arg(long, env = "GATEWAY_QUEUE_KBYTES", default_value_t = 16_384, value_name = "KIB")]
+    pub gateway_queue_kbytes: usize,
+}
+
+impl PublisherConfig {
+    pub fn linger(&self) -> Duration {
+        Duration::from_millis(self.gateway_linger_ms)
+    }
+
+    pub fn delivery_timeout(&self) -> Duration {
+        Duration::from_millis(self.gateway_delivery_timeout_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,258 @@
+//! The one table from error to answer: status, code, and a sentence that says what to do (RFC 9457).
+
+use std::borrow::Cow;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::body::{BODY_BYTES_MAX, DECOMPRESSED_BYTES_MAX};
+use super::split::EVENTS_MAX;
+use super::verdict::Verdicts;
+use crate::auth::AuthError;
+
+/// Everything that is answered with a problem document. `Display` is its `detail`.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    #[error(
+        "there is nothing under this path; events go to POST /api/events, POST /product_events/ or \
+         POST /api-fast/view-event"
+    )]
+    NotFound,
+    #[error("{method} does nothing here; the header `Allow` names what does")]
+    MethodNotAllowed { method: Method },
+    #[error("{0}")]
+    Auth(#[from] AuthError),
+    #[error("`results` is {found:?}; it can be `all` (the default) or `errors`")]
+    InvalidQuery { found: String },
+    #[error(
+        "events of the type {found:?} cannot be read here; send JSON (application/json) or one JSON \
+         object per line (application/x-ndjson)"
+    )]
+    UnsupportedMediaType { found: String },
+    #[error("the encoding {found:?} cannot be read here; send gzip, deflate, zstd or no encoding")]
+    UnsupportedEncoding { found: String },
+    #[error("the body is empty; send a JSON object, an array of them, or one per line")]
+    EmptyBody,
+    #[error("the batch holds no event; leave out the request when there is nothing to send")]
+    EmptyBatch,
+    #[error("{detail}")]
+    Unreadable { code: &'static str, pointer: &'static str, detail: String },
+    #[error("the body is not valid {encoding}: {reason}")]
+    BrokenCompression { encoding: &'static str, reason: String },
+    #[error("the request ended in the middle of its body")]
+    IncompleteBody,
+    #[error("the body did not arrive within {seconds} s; send smaller batches, or faster")]
+    BodyTimeout { seconds: u64 },
+    #[error(
+        "the body has more than {} MiB; split the batch, or compress it (up to {} MiB decompressed)",
+        BODY_BYTES_MAX >> 20, DECOMPRESSED_BYTES_MAX >> 20
+    )]
+    BodyTooLarge,
+    #[error("the body has more than {} MiB when decompressed; split the batch", DECOMPRESSED_BYTES_MAX >> 20)]
+    DecompressedTooLarge,
+    #[error("the batch has {count} events, at most {EVENTS_MAX} are taken; split it")]
+    TooManyEvents { count: usize },
+    #[error("Kafka cannot be reached at the moment; nothing was stored, send the same again")]
+    BrokerAway,
+    #[error("too much is being received at the moment; nothing was stored, send the same again")]
+    Overloaded,
+    /// Every event had a verdict, and none was accepted.
+    #[error("{}", .0.summary())]
+    NoneAccepted(Verdicts),
+}
+
+impl ApiError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::InvalidQuery { .. }
+            | Self::EmptyBody
+            | Self::EmptyBatch
+            | Self::Unreadable { .. }
+            | Self::BrokenCompression { .. }
+            | Self::IncompleteBody => StatusCode::BAD_REQUEST,
+            Self::Auth(AuthError::LacksRight { .. }) => StatusCode::FORBIDDEN,
+            Self::Auth(AuthError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Auth(AuthError::Missing | AuthError::Unknown | AuthError::TokensNotConfigured) => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge | Self::DecompressedTooLarge | Self::TooManyEvents { .. } => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
+            Self::UnsupportedMediaType { .. } | Self::UnsupportedEncoding { .. } => {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE
+            }
+            Self::NoneAccepted(verdicts) => verdicts.status(),
+            Self::BrokerAway | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Stable: clients and dashboards match on it, `/docs/errors/{code}` explains it.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
+            Self::Auth(error) => error.code(),
+            Self::InvalidQuery { .. } => "invalid_query",
+            Self::UnsupportedMediaType { .. } => "unsupported_media_type",
+            Self::UnsupportedEncoding { .. } => "unsupported_encoding",
+            Self::EmptyBody => "empty_body",
+            Self::EmptyBatch => "empty_batch",
+            Self::Unreadable { code, .. } => code,
+            Self::BrokenCompression { .. } => "broken_compression",
+            Self::IncompleteBody => "incomplete_body",
+            Self::BodyTimeout { .. } => "body_timeout",
+            Self::BodyTooLarge | Self::DecompressedTooLarge => "body_too_large",
+            Self::TooManyEvents { .. } => "too_many_events",
+            Self::BrokerAway => "broker_away",
+            Self::Overloaded => "overloaded",
+            Self::NoneAccepted(verdicts) => verdicts.code(),
+        }
+    }
+
+    fn title(&self) -> &'static str {
+        match self {
+            Self::NotFound => "Nothing here",
+            Self::MethodNotAllowed { .. } => "Method not allowed",
+            Self::Auth(AuthError::LacksRight { .. }) => "The credential lacks a right",
+            Self::Auth(AuthError::Unavailable) => "The credential cannot be checked now",
+            Self::Auth(_) => "A valid credential is needed",
+            Self::InvalidQuery { .. } => "A query parameter cannot be used",
+            Self::UnsupportedMediaType { .. } => "Unsupported media type",
+            Self::UnsupportedEncoding { .. } => "Unsupported content encoding",
+            Self::EmptyBody | Self::EmptyBatch => "Nothing to do",
+            Self::Unreadable { .. } | Self::BrokenCompression { .. } | Self::IncompleteBody => {
+                "The body cannot be read"
+            }
+            Self::BodyTimeout { .. } => "The body took too long",
+            Self::BodyTooLarge | Self::DecompressedTooLarge | Self::TooManyEvents { .. } => {
+                "The request is too large"
+            }
+            Self::BrokerAway | Self::Overloaded => "Try again shortly",
+            Self::NoneAccepted(verdicts) => verdicts.title(),
+        }
+    }
+
+    /// Where in the body the trouble is, when it is in the body.
+    fn pointer(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreadable { pointer, .. } => Some(pointer),
+            Self::EmptyBody | Self::EmptyBatch | Self::TooManyEvents { .. } => Some(""),
+            _ => None,
+        }
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let (name, value): (HeaderName, HeaderValue) = match self {
+            Self::Auth(error) if self.status() == StatusCode::UNAUTHORIZED => {
+                (header::WWW_AUTHENTICATE, HeaderValue::from_static(error.challenge()))
+            }
+            Self::UnsupportedMediaType { .. } => {
+                (header::ACCEPT, HeaderValue::from_static("application/json, application/x-ndjson"))
+            }
+            Self::UnsupportedEncoding { .. } => {
+                (header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate, zstd"))
+            }
+            Self::BrokerAway => (header::RETRY_AFTER, HeaderValue::from_static("2")),
+            _ if matches!(self.status().as_u16(), 408 | 503) => {
+                (header::RETRY_AFTER, HeaderValue::from_static("1"))
+            }
+            _ => return HeaderMap::new(),
+        };
+        HeaderMap::from_iter([(name, value)])
+    }
+
+    fn items(&self) -> Vec<Item> {
+        let one = || Item {
+            code: self.code(),
+            pointer: self.pointer().map(Cow::Borrowed),
+            detail: self.to_string(),
+        };
+        match self {
+            Self::NoneAccepted(verdicts) => verdicts.errors().take(ITEMS_MAX).collect(),
+            _ => vec![one()],
+        }
+    }
+}
+
+/// `errors` is for people; `results` has all of a long batch.
+const ITEMS_MAX: usize = 20;
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let problem = Problem {
+            status: status.as_u16(),
+            code: self.code(),
+            title: self.title(),
+            detail: self.to_string(),
+            errors: self.items(),
+            headers: self.headers(),
+            verdicts: match self {
+                Self::NoneAccepted(verdicts) => Some(verdicts),
+                _ => None,
+            },
+        };
+        let mut response = (status, problem.headers.clone()).into_response();
+        response.extensions_mut().insert(problem);
+        response
+    }
+}
+
+/// A problem document but for its request id: travels in the response's extensions until `finish`.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    status: u16,
+    pub code: &'static str,
+    title: &'static str,
+    detail: String,
+    errors: Vec<Item>,
+    headers: HeaderMap,
+    verdicts: Option<Verdicts>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, Serialize)]
+pub struct Item {
+    pub code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<Cow<'static, str>>,
+    pub detail: String,
+}
+
+impl Problem {
+    /// The document, as JSON.
+    pub fn render(&self, instance: &str, request_id: &str) -> Vec<u8> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Document<'a> {
+            r#type: String,
+            title: &'a str,
+            status: u16,
+            detail: &'a str,
+            instance: &'a str,
+            code: &'a str,
+            message: &'a str,
+            request_id: &'a str,
+            errors: &'a [Item],
+            #[serde(flatten)]
+            verdicts: Option<&'a Verdicts>,
+        }
+        let document = Document {
+            r#type: format!("/docs/errors/{}", self.code),
+            title: self.title,
+            status: self.status,
+            detail: &self.detail,
+            instance,
+            code: self.code,
+            message: &self.detail,
+            request_id,
+            errors: &self.errors,
+            verdicts: self.verdicts.as_ref(),
+        };
+        serde_json::to_vec(&document).expect("texts and numbers are JSON")
+    }
+}

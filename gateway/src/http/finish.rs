@@ -1,0 +1,73 @@
+//! What every answer gets at the very end: its request id, its problem document, its count.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use tracing::debug;
+use uuid::Uuid;
+
+use super::error::Problem;
+use crate::metrics::GatewayMetrics;
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A longer id of the client's is replaced: it goes into every log line.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+pub async fn finish(
+    State(metrics): State<GatewayMetrics>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let id = request_id(request.headers());
+    let uri = request.uri().clone();
+    let mut response = next.run(request).await;
+    let status = response.status();
+    metrics.responses_total.with_label_values(&[status.as_str()]).inc();
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let request_id = id.to_str().unwrap_or_default();
+        // The path only: a query may hold a key.
+        debug!(request_id, path = uri.path(), code = problem.code, %status, "refused");
+        *response.body_mut() = Body::from(problem.render(uri.path(), request_id));
+        let json = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+    }
+    response.headers_mut().insert(REQUEST_ID.clone(), id);
+    response
+}
+
+/// The client's own id, when it is short and printable; else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let is_usable = |id: &&HeaderValue| {
+        let id = id.as_bytes();
+        (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+    };
+    headers.get(&REQUEST_ID).filter(is_usable).cloned().unwrap_or_else(|| {
+        let mut text = Uuid::encode_buffer();
+        HeaderValue::from_str(Uuid::now_v7().hyphenated().encode_lower(&mut text))
+            .expect("hexadecimal digits and hyphens are visible")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id_for(sent: &str) -> HeaderValue {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_ID.clone(), HeaderValue::from_str(sent).unwrap());
+        request_id(&headers)
+    }
+
+    #[test]
+    fn a_printable_id_is_kept_and_any_other_replaced() {
+        assert_eq!(id_for("trace/1:a-b"), "trace/1:a-b");
+        let longest = "x".repeat(128);
+        assert_eq!(id_for(&longest), longest.as_str());
+        for unusable in ["", "two words", &"x".repeat(129)] {
+            assert_eq!(id_for(unusable).len(), 36, "{unusable}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Hands events to `user-actions`; a delivery is answered only when the in-sync replicas have it.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use common::admin::Readiness;
+use common::config::KafkaConfig;
+use common::event::Event;
+use common::kafka::{Delivery, Headers, KafkaError, Outgoing, Producer, PublishError, ensure_topics};
+use common::topic::USER_ACTIONS;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::PublisherConfig;
+
+/// How often the brokers are looked at: a probe while they are away, a glance while they are not.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+
+pub struct Publisher {
+    producer: Producer,
+    topic: String,
+    /// Told when an event was not acknowledged in time: the brokers may hang without a word.
+    unanswered: Notify,
+    flush_timeout: Duration,
+}
+
+impl Publisher {
+    /// Makes sure that the topic is there and as it should be.
+    pub async fn connect(kafka: &KafkaConfig, config: &PublisherConfig) -> anyhow::Result<Self> {
+        ensure_topics(kafka, &[&USER_ACTIONS]).await?;
+        let producer = Producer::connect(
+            kafka,
+            config.linger(),
+            config.delivery_timeout(),
+            config.gateway_queue_kbytes,
+        )
+        .context("create a Kafka producer")?;
+        let topic = format!("{}{}", kafka.kafka_topic_prefix, USER_ACTIONS.name);
+        let flush_timeout = config.delivery_timeout() + Duration::from_secs(1);
+        Ok(Self { producer, topic, unanswered: Notify::new(), flush_timeout })
+    }
+
+    pub fn is_reachable(&self) -> bool {
+        self.producer.is_reachable()
+    }
+
+    /// Queues an event in its canonical form. The key is the user: copies of one event meet in one
+    /// partition, and one user's actions keep their order.
+    pub fn publish(&self, event: &Event, canonical: &[u8]) -> Result<Delivery, PublishError> {
+        let mut headers = Headers(Vec::with_capacity(3));
+        headers.push("event_id", event.event_id.as_bytes());
+        headers.push("content-type", "application/json");
+        headers.push("surface", "http");
+        self.producer.publish(&Outgoing {
+            topic: &self.topic,
+            partition: None,
+            key: Some(event.user_id.as_bytes()),
+            value: Some(canonical),
+            headers: &headers,
+        })
+    }
+
+    /// Whether the brokers have the event; without an answer they are looked after.
+    pub async fn delivered(&self, delivery: Delivery) -> Result<(), PublishError> {
+        let answer = delivery.await;
+        if matches!(answer, Err(PublishError::Away(_))) {
+            self.unanswered.notify_one();
+        }
+        answer
+    }
+
+    /// Keeps readiness and reachability up to date. Ends with an error when the producer can never
+    /// send again: only a new process has a new one.
+    pub async fn watch(&self, readiness: &Readiness, stop: CancellationToken) -> anyhow::Result<()> {
+        loop {
+            if let Some(reason) = self.producer.fatal_error() {
+                bail!("the Kafka producer failed for good: {reason}");
+            }
+            let state = if self.is_reachable() { Ok(()) } else { Err("no broker answers".into()) };
+            readiness.set("kafka", state);
+            let suspicious = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = self.unanswered.notified() => true,
+                () = tokio::time::sleep(WATCH_INTERVAL) => false,
+            };
+            if suspicious || !self.is_reachable() {
+                self.producer.probe(&self.topic).await;
+            }
+        }
+    }
+
+    /// Waits until everything queued was answered: also what nobody waits for any more.
+    pub async fn flush(&self) -> Result<(), KafkaError> {
+        self.producer.flush(self.flush_timeout).await
+    }
+}
