@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context;
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolBuilder, RecyclingMethod, Runtime};
 use tokio_postgres::NoTls;
 
 use crate::config::PostgresConfig;
@@ -16,18 +16,21 @@ pub fn application_name(daemon: &str) -> String {
 
 /// A pool that connects on first use.
 pub fn pool(config: &PostgresConfig, daemon: &str) -> anyhow::Result<Pool> {
+    pool_builder(config, daemon)?.build().context("build the Postgres pool")
+}
+
+/// The same before it is built, for those who want a hook on new connections.
+pub fn pool_builder(config: &PostgresConfig, daemon: &str) -> anyhow::Result<PoolBuilder> {
     let manager = Manager::from_config(
         connection_config(config, daemon)?,
         NoTls,
         ManagerConfig { recycling_method: RecyclingMethod::Fast },
     );
-    Pool::builder(manager)
+    Ok(Pool::builder(manager)
         .max_size(config.database_connections_max)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(Duration::from_secs(10)))
-        .create_timeout(Some(Duration::from_secs(5)))
-        .build()
-        .context("build the Postgres pool")
+        .create_timeout(Some(Duration::from_secs(5))))
 }
 
 /// The settings of one connection, for those who keep theirs outside the pool.

@@ -10,8 +10,10 @@ use crate::config::RedisConfig;
 /// A client that connects in the background and reconnects for ever; a command fails at once
 /// while there is no connection: whoever uses it has a way to go on without.
 pub fn client(config: &RedisConfig) -> anyhow::Result<Client> {
-    let redis = Config::from_url(config.redis_url.reveal())
+    let mut redis = Config::from_url(config.redis_url.reveal())
         .context("REDIS_URL must look like redis://user:password@host:6379/0")?;
+    // A server that is away at the start is like one that goes away later.
+    redis.fail_fast = false;
     Builder::from_config(redis)
         .with_performance_config(|performance| {
             performance.default_command_timeout = Duration::from_secs(5);

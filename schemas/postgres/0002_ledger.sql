@@ -9,6 +9,8 @@ create table consumer_ledger (
     incarnation           int    not null default 1,
     topic_id              uuid   not null,
     owner_epoch           bigint not null default 0,
+    -- Where judging began, and how far it has come.
+    start_offset          bigint not null,
     next_offset           bigint not null,
     -- Lazy mirror of the relay's mark, for the day its group offset is lost.
     relayed_to            bigint,
@@ -27,10 +29,11 @@ create table consumer_ledger (
     unique (topic, partition, incarnation)
 ) with (fillfactor = 50);
 
--- Moves the ledger of a source, or raises TM001 when the caller no longer owns it or it has moved.
+-- Moves the ledger of a source and returns the generation this happens in; raises TM001 when the
+-- caller no longer owns the source or it has moved.
 -- It must raise: in a pipeline an update of zero rows would not stop the COMMIT behind it.
 create function advance_ledger(p_source int, p_owner_epoch bigint, p_from bigint, p_to bigint)
-returns void language plpgsql as $$
+returns bigint language plpgsql as $$
 begin
     update consumer_ledger set next_offset = p_to, updated_at = now()
      where source = p_source and owner_epoch = p_owner_epoch and next_offset = p_from;
@@ -38,6 +41,7 @@ begin
         raise exception 'source % is not at offset % under owner epoch %', p_source, p_from, p_owner_epoch
             using errcode = 'TM001';
     end if;
+    return (select n from generation);
 end $$;
 
 create table dead_letters (

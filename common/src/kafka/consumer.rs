@@ -27,7 +27,7 @@ use crate::config::KafkaConfig;
 pub enum GroupEvent {
     /// These partitions are mine to take.
     Assigned(Vec<TopicPartition>),
-    /// These are to be given up: finish, then [`GroupConsumer::release`] them.
+    /// These are to be given up: finish, then [`Partitions::release`] them.
     Revoked(Vec<TopicPartition>),
     /// Something that concerns no single partition; librdkafka goes on by itself.
     Trouble(KafkaError),
@@ -113,22 +113,38 @@ impl GroupConsumer {
         }
     }
 
+    /// A handle that opens and releases partitions, for those who do not listen to the group.
+    pub fn partitions(&self) -> Partitions {
+        Partitions(self.inner.clone())
+    }
+
+    /// Leaves the group; all partitions were released and all handles dropped before.
+    pub async fn leave(self) {
+        self.inner.context().closing.store(true, Ordering::SeqCst);
+        self.inner.unsubscribe();
+        let closed = tokio::task::spawn_blocking(move || drop(self)).await;
+        if let Err(error) = closed {
+            warn!(%error, "leaving the consumer group failed; its session will time out");
+        }
+    }
+}
+
+/// Opens and releases the partitions of one member.
+#[derive(Clone)]
+pub struct Partitions(Arc<StreamConsumer<Rebalances>>);
+
+impl Partitions {
     /// Starts to read a partition at an offset.
     pub fn open(&self, source: &TopicPartition, offset: i64) -> KafkaResult<PartitionReader> {
         // The queue is split off first: what is fetched must not reach the common queue.
         let queue = self
-            .inner
+            .0
             .split_partition_queue(&source.topic, source.partition)
             .ok_or(KafkaError::Subscription(format!("no queue for {source}")))?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&source.topic, source.partition, Offset::Offset(offset))?;
-        self.inner.incremental_assign(&list)?;
-        Ok(PartitionReader {
-            consumer: self.inner.clone(),
-            queue,
-            source: source.clone(),
-            next: offset,
-        })
+        self.0.incremental_assign(&list)?;
+        Ok(PartitionReader { consumer: self.0.clone(), queue, source: source.clone(), next: offset })
     }
 
     /// Stops reading partitions. `opened` are those that had been opened; the group waits for this
@@ -141,17 +157,7 @@ impl GroupConsumer {
         for source in opened {
             list.add_partition(&source.topic, source.partition);
         }
-        self.inner.incremental_unassign(&list)
-    }
-
-    /// Leaves the group; all partitions were released before.
-    pub async fn leave(self) {
-        self.inner.context().closing.store(true, Ordering::SeqCst);
-        self.inner.unsubscribe();
-        let closed = tokio::task::spawn_blocking(move || drop(self)).await;
-        if let Err(error) = closed {
-            warn!(%error, "leaving the consumer group failed; its session will time out");
-        }
+        self.0.incremental_unassign(&list)
     }
 }
 

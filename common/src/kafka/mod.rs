@@ -4,15 +4,19 @@ mod admin;
 mod consumer;
 mod offsets;
 mod producer;
+mod range;
 mod record;
+mod scan;
 mod transaction;
 
 pub use admin::{TopicId, ensure_topics, topic_id};
-pub use consumer::{GroupConsumer, GroupEvent, PartitionReader, ReadLimits};
+pub use consumer::{GroupConsumer, GroupEvent, PartitionReader, Partitions, ReadLimits};
 pub use offsets::{GroupOffsets, Watermarks};
 pub use producer::{Delivery, Outgoing, Producer, PublishError};
+pub use range::RangeReader;
 pub use rdkafka::error::KafkaError;
 pub use record::{Headers, Record, RecordBatch, TopicPartition};
+pub use scan::greatest_origin;
 pub use transaction::{TransactionError, TransactionalProducer};
 
 use std::time::Duration;
@@ -50,4 +54,10 @@ fn consumer_config(config: &KafkaConfig, group: &str) -> ClientConfig {
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error");
     client
+}
+
+/// Whether the log does not hold the offset that was asked for.
+pub fn is_offset_reset(error: &KafkaError) -> bool {
+    use rdkafka::types::RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange};
+    matches!(error.rdkafka_error_code(), Some(AutoOffsetReset | OffsetOutOfRange))
 }

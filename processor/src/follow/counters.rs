@@ -1,0 +1,262 @@
+//! Counters in Redis: sub-ranges of offsets, each a full step of the ratchet, so that nothing is
+//! ever half applied.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use common::failpoint::kill_point;
+use common::keys;
+use deadpool_postgres::Pool;
+use fred::prelude::{Client, HashesInterface};
+use fred::types::scripts::Script;
+use jiff::civil::Date;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::rebuild::rebuild;
+use super::{FollowError, Follower};
+use crate::batch::{Candidate, Judged, Source};
+use crate::generation::Generation;
+use crate::metrics::ProcessorMetrics;
+
+/// The hash that holds epoch, state and marks; in the slot of the counters.
+pub(super) const ANCHOR: &str = "tm:counters";
+
+/// The counters of this installation, shared by all sources of this process.
+pub struct Counters {
+    pub(super) redis: Client,
+    pub(super) pool: Pool,
+    pub(super) generation: Generation,
+    pub(super) metrics: ProcessorMetrics,
+    count: Script,
+    raise_day: Script,
+    unshown_days: Mutex<BTreeSet<Date>>,
+    days_changed: Notify,
+}
+
+/// What Redis says about the counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub epoch: String,
+    pub live: bool,
+    /// Of the source asked for; none for one that came after the last rebuild.
+    pub mark: Option<i64>,
+}
+
+impl Standing {
+    /// The generation is the first part of an epoch.
+    pub fn generation(&self) -> Option<i64> {
+        self.epoch.split('-').next()?.parse().ok()
+    }
+}
+
+impl Counters {
+    pub fn new(
+        redis: Client,
+        pool: Pool,
+        generation: Generation,
+        metrics: ProcessorMetrics,
+    ) -> Self {
+        Self {
+            redis,
+            pool,
+            generation,
+            metrics,
+            count: Script::from_lua(include_str!("count.lua")),
+            raise_day: Script::from_lua(include_str!("raise_day.lua")),
+            unshown_days: Mutex::default(),
+            days_changed: Notify::new(),
+        }
+    }
+
+    pub(super) async fn standing(&self, source: i32) -> anyhow::Result<Option<Standing>> {
+        let fields = vec!["epoch".to_owned(), "state".to_owned(), source.to_string()];
+        let values: Vec<Option<String>> = self
+            .redis
+            .hmget(ANCHOR, fields)
+            .await
+            .context("read the counters' epoch from redis")?;
+        let mut values = values.into_iter();
+        let (epoch, state, mark) = (values.next(), values.next(), values.next());
+        Ok(epoch.flatten().map(|epoch| Standing {
+            epoch,
+            live: state.flatten().as_deref() == Some("live"),
+            mark: mark.flatten().and_then(|mark| mark.parse().ok()),
+        }))
+    }
+
+    /// The standing under a live epoch of this generation; rebuilds when there is none.
+    pub(super) async fn live(&self, source: i32) -> anyhow::Result<Standing> {
+        let usable = |it: &Standing| it.live && it.generation() == Some(self.generation.current());
+        if let Some(standing) = self.standing(source).await?.filter(usable) {
+            return Ok(standing);
+        }
+        rebuild(self, false).await?;
+        let standing = self.standing(source).await?.filter(usable);
+        standing.context("the counters are being rebuilt elsewhere")
+    }
+
+    /// Says that the users of these days have changed in Postgres.
+    pub fn days_changed(&self, days: impl IntoIterator<Item = Date>) {
+        self.unshown_days.lock().unwrap_or_else(PoisonError::into_inner).extend(days);
+        self.days_changed.notify_one();
+    }
+
+    /// Shows changed days in Redis as soon as it can be reached.
+    pub async fn show_days(self: Arc<Self>, shutdown: CancellationToken) -> anyhow::Result<()> {
+        while shutdown.run_until_cancelled(self.days_changed.notified()).await.is_some() {
+            let days = std::mem::take(
+                &mut *self.unshown_days.lock().unwrap_or_else(PoisonError::into_inner),
+            );
+            if let Err(error) = self.show(&days).await {
+                debug!("redis does not show the users of these days yet: {error:#}");
+                let pause = tokio::time::sleep(Duration::from_millis(500));
+                if shutdown.run_until_cancelled(pause).await.is_some() {
+                    self.days_changed(days);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn show(&self, days: &BTreeSet<Date>) -> anyhow::Result<()> {
+        let Some(standing) = self.standing(0).await? else { return Ok(()) };
+        let days: Vec<Date> = days.iter().copied().collect();
+        let client = self.pool.get().await?;
+        for row in client.query(include_str!("read_daily_active.sql"), &[&days]).await? {
+            let (day, users): (Date, i64) = (row.get(0), row.get(1));
+            let keys = vec![ANCHOR.to_owned(), keys::daily_users(day)];
+            let args = vec![standing.epoch.clone(), users.to_string()];
+            let shown: String = self.raise_day.evalsha_with_reload(&self.redis, keys, args).await?;
+            anyhow::ensure!(shown != "stale", "the counters are being rebuilt");
+        }
+        Ok(())
+    }
+}
+
+/// Counts one source.
+pub struct CounterFollower {
+    counters: Arc<Counters>,
+    source: Arc<Source>,
+    start_offset: i64,
+    epoch: String,
+}
+
+impl CounterFollower {
+    pub fn new(counters: Arc<Counters>, source: Arc<Source>, start_offset: i64) -> Self {
+        Self { counters, source, start_offset, epoch: String::new() }
+    }
+
+    async fn apply_step(&self, step: &Step) -> Result<(), FollowError> {
+        let mut keys = vec![ANCHOR.to_owned()];
+        let mut args = vec![
+            self.epoch.clone(),
+            self.source.number.to_string(),
+            self.start_offset.to_string(),
+            step.from.to_string(),
+            step.to.to_string(),
+        ];
+        for (counter, sum) in &step.sums {
+            keys.extend([counter.clone(), sum.top.clone()]);
+            args.extend([sum.count.to_string(), sum.member.clone()]);
+        }
+        let answer: (String, u64) = self
+            .counters
+            .count
+            .evalsha_with_reload(&self.counters.redis, keys, args)
+            .await
+            .map_err(|error| FollowError::Unavailable(error.into()))?;
+        match (answer.0.as_str(), answer.1) {
+            ("applied", refused) => {
+                self.counters.metrics.counters_refused_total.inc_by(refused);
+                Ok(())
+            }
+            ("done", _) => Ok(()),
+            (reason, _) => {
+                info!(source = %self.source.partition, reason, from = step.from, "counters stand elsewhere");
+                Err(FollowError::Moved)
+            }
+        }
+    }
+}
+
+impl Follower for CounterFollower {
+    const NAME: &'static str = "counters";
+
+    fn gather(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn mark(&mut self) -> Result<i64, FollowError> {
+        let standing =
+            self.counters.live(self.source.number).await.map_err(FollowError::Unavailable)?;
+        self.epoch = standing.epoch;
+        Ok(standing.mark.unwrap_or(self.start_offset))
+    }
+
+    async fn apply(&mut self, judged: &[Arc<Judged>]) -> Result<i64, FollowError> {
+        let epoch_generation = self.epoch.split('-').next().and_then(|n| n.parse().ok());
+        let mut mark = None;
+        for batch in judged {
+            if epoch_generation != Some(batch.generation) {
+                // The epoch rests on another life of Postgres than this commit.
+                return Err(FollowError::Moved);
+            }
+            for step in steps(batch) {
+                self.apply_step(&step).await?;
+                kill_point("counters_between_steps");
+            }
+            mark = Some(batch.to);
+        }
+        kill_point("counters_after");
+        mark.ok_or(FollowError::Moved)
+    }
+}
+
+/// A sub-range of offsets with what it adds.
+#[derive(Debug, PartialEq, Eq)]
+struct Step {
+    from: i64,
+    to: i64,
+    sums: BTreeMap<String, Sum>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Sum {
+    count: i64,
+    top: String,
+    member: String,
+}
+
+/// Distinct counters of one step: an unchunked script of 5,000 blocked Redis for 87 ms (measured).
+const STEP_COUNTERS_MAX: usize = 256;
+
+fn steps(batch: &Judged) -> Vec<Step> {
+    let empty = |from| Step { from, to: batch.to, sums: BTreeMap::new() };
+    let mut steps = vec![empty(batch.from)];
+    for row in &batch.stored {
+        let Some((counter, sum)) = sum_of(row) else { continue };
+        let step = steps.last_mut().expect("there is always a step");
+        if step.sums.len() == STEP_COUNTERS_MAX && !step.sums.contains_key(&counter) {
+            step.to = row.offset;
+            steps.push(empty(row.offset));
+        }
+        let step = steps.last_mut().expect("there is always a step");
+        step.sums.entry(counter).and_modify(|it| it.count += 1).or_insert(sum);
+    }
+    steps
+}
+
+fn sum_of(row: &Candidate) -> Option<(String, Sum)> {
+    let object = row.event.object.as_ref()?;
+    let (object_type, id, action) = (&object.object_type, &object.id, &row.event.event_type);
+    let sum = Sum {
+        count: 1,
+        top: keys::top(object_type, action),
+        member: keys::member(object_type, id),
+    };
+    Some((keys::counter(object_type, id, action), sum))
+}

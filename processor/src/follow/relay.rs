@@ -1,0 +1,258 @@
+//! Relay: unique events, dead letters and the group's offset in one Kafka transaction, by one
+//! transactional producer per source partition.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::config::KafkaConfig;
+use common::failpoint::kill_point;
+use common::kafka::{
+    GroupOffsets, Headers, Outgoing, TransactionError, TransactionalProducer, greatest_origin,
+};
+use common::topic;
+use deadpool_postgres::Pool;
+use tracing::{info, warn};
+
+use super::{FollowError, Follower};
+use crate::batch::{Candidate, DeadLetter, Judged, Source};
+
+/// Where the relay of a group writes.
+#[derive(Debug, Clone)]
+pub struct RelayTopics {
+    pub kafka: KafkaConfig,
+    pub group: String,
+    pub unique_actions: String,
+    pub dead_letters: String,
+}
+
+impl RelayTopics {
+    pub fn new(kafka: &KafkaConfig, group: &str) -> Self {
+        let named = |topic: &topic::Topic| format!("{}{}", kafka.kafka_topic_prefix, topic.name);
+        Self {
+            kafka: kafka.clone(),
+            group: group.to_owned(),
+            unique_actions: named(&topic::UNIQUE_ACTIONS),
+            dead_letters: named(&topic::DEAD_LETTERS),
+        }
+    }
+}
+
+/// Relays one source. Creating it fences whoever relayed the source before.
+pub struct Relay {
+    topics: RelayTopics,
+    offsets: GroupOffsets,
+    pool: Pool,
+    source: Arc<Source>,
+    start_offset: i64,
+    /// None after a failed transaction: its state is unknown, so a new one takes over.
+    producer: Option<TransactionalProducer>,
+    mirrored_at: Instant,
+}
+
+impl Relay {
+    /// Values above this do not fit the output topics with their headers.
+    const VALUE_BYTES_MAX: usize = 4_000_000;
+    const MIRROR_EVERY: Duration = Duration::from_secs(5);
+
+    pub async fn fence(
+        topics: RelayTopics,
+        offsets: GroupOffsets,
+        pool: Pool,
+        source: Arc<Source>,
+        start_offset: i64,
+    ) -> Result<Self, FollowError> {
+        let mut relay = Self {
+            topics,
+            offsets,
+            pool,
+            source,
+            start_offset,
+            producer: None,
+            mirrored_at: Instant::now(),
+        };
+        relay.take_over().await?;
+        Ok(relay)
+    }
+
+    /// The identity is that of the partition, not of the member: it is what fences (tried; group
+    /// metadata does not).
+    async fn take_over(&mut self) -> Result<(), FollowError> {
+        let partition = &self.source.partition;
+        let id = format!("{}/{partition}", self.topics.group);
+        let fenced = TransactionalProducer::fence(&self.topics.kafka, &id, self.offsets.clone());
+        self.producer = Some(fenced.await?);
+        Ok(())
+    }
+
+    async fn transact(
+        &self,
+        producer: &TransactionalProducer,
+        judged: &[Arc<Judged>],
+        to: i64,
+    ) -> Result<(), TransactionError> {
+        producer.begin()?;
+        kill_point("relay_before_send");
+        for batch in judged {
+            let (mut stored, mut dead) =
+                (batch.stored.iter().peekable(), batch.dead.iter().peekable());
+            loop {
+                // Both in offset order: a reader of either topic sees the source's order.
+                match (stored.peek(), dead.peek()) {
+                    (Some(row), Some(letter)) if letter.offset < row.offset => {
+                        self.send_dead_letter(producer, letter).await?;
+                        dead.next();
+                    }
+                    (Some(row), _) => {
+                        self.send_unique(producer, row).await?;
+                        stored.next();
+                    }
+                    (None, Some(letter)) => {
+                        self.send_dead_letter(producer, letter).await?;
+                        dead.next();
+                    }
+                    (None, None) => break,
+                }
+            }
+        }
+        kill_point("relay_before_commit");
+        producer.commit(&self.source.partition, to).await?;
+        kill_point("relay_after_commit");
+        Ok(())
+    }
+
+    async fn send_unique(
+        &self,
+        producer: &TransactionalProducer,
+        row: &Candidate,
+    ) -> Result<(), TransactionError> {
+        let event = &row.event;
+        let key = match &event.object {
+            Some(object) => format!("{}:{}", object.object_type, object.id),
+            None => event.user_id.clone(),
+        };
+        let mut value = Vec::new();
+        event.write_json(Some(row.received_at), &mut value);
+        let mut headers = Headers::default();
+        headers.push("event_id", event.event_id.as_str());
+        headers.push("origin", self.origin(row.offset));
+        let record = Outgoing {
+            topic: &self.topics.unique_actions,
+            partition: None,
+            key: Some(key.as_bytes()),
+            value: Some(&value),
+            headers: &headers,
+        };
+        producer.send(&record).await
+    }
+
+    async fn send_dead_letter(
+        &self,
+        producer: &TransactionalProducer,
+        letter: &DeadLetter,
+    ) -> Result<(), TransactionError> {
+        let mut headers = letter.headers.clone();
+        headers.0.retain(|(name, _)| !name.starts_with("error_") && !name.starts_with("origin_"));
+        headers.push("error_code", letter.code.as_str());
+        headers.push("error_detail", letter.detail.as_str());
+        headers.push("origin_topic", self.source.partition.topic.as_str());
+        headers.push("origin_partition", self.source.partition.partition.to_string());
+        headers.push("origin_offset", letter.offset.to_string());
+        let size =
+            letter.value.as_ref().map_or(0, Vec::len) + letter.key.as_ref().map_or(0, Vec::len);
+        let fits = size <= Self::VALUE_BYTES_MAX;
+        if let (false, Some(id)) = (fits, letter.id) {
+            // One record too large for the topic would wedge the relay for ever (tried).
+            headers.push("value_in", format!("dead_letters/{id}"));
+        }
+        let record = Outgoing {
+            topic: &self.topics.dead_letters,
+            partition: None,
+            key: letter.key.as_deref().filter(|_| fits),
+            value: letter.value.as_deref().filter(|_| fits),
+            headers: &headers,
+        };
+        producer.send(&record).await
+    }
+
+    fn origin(&self, offset: i64) -> String {
+        format!("{}/{offset}", self.source.partition)
+    }
+
+    /// The group's offset was lost: what both topics hold of this source says how far it came.
+    async fn recover(&self, mirrored: Option<i64>) -> Result<i64, FollowError> {
+        let source = &self.source.partition;
+        warn!(%source, mirrored, "the group's offset is lost or behind: reading the output topics");
+        let topics = [&self.topics.unique_actions, &self.topics.dead_letters];
+        let mut mark = mirrored.unwrap_or(self.start_offset);
+        for topic in topics {
+            let found = greatest_origin(&self.topics.kafka, topic, source).await;
+            let found = found.map_err(FollowError::Unavailable)?;
+            mark = mark.max(found.map_or(mark, |offset| offset + 1));
+        }
+        info!(%source, mark, "the relay goes on");
+        Ok(mark)
+    }
+
+    /// Lazy, since it is only needed on the day the group's offset is lost, and every write of it
+    /// waits for the judge's lock on the ledger's row.
+    async fn mirror(&mut self, to: i64) {
+        if self.mirrored_at.elapsed() < Self::MIRROR_EVERY {
+            return;
+        }
+        self.mirrored_at = Instant::now();
+        let mirrored = async {
+            let client = self.pool.get().await?;
+            let statement = client.prepare_cached(include_str!("mirror_relay_mark.sql")).await?;
+            client.execute(&statement, &[&self.source.number, &to]).await?;
+            anyhow::Ok(())
+        };
+        if let Err(error) = mirrored.await {
+            warn!("the relay's mark could not be mirrored: {error:#}");
+        }
+    }
+}
+
+impl Follower for Relay {
+    const NAME: &'static str = "relay";
+
+    fn gather(&self) -> Duration {
+        Duration::from_millis(5)
+    }
+
+    async fn mark(&mut self) -> Result<i64, FollowError> {
+        if self.producer.is_none() {
+            self.take_over().await?;
+        }
+        let committed = self.offsets.committed(&self.source.partition).await;
+        let committed = committed.map_err(|error| FollowError::Unavailable(error.into()))?;
+        let client = self.pool.get().await?;
+        let sql = include_str!("read_relay_mirror.sql");
+        let row = client.query_one(sql, &[&self.source.number]).await?;
+        let (mirrored, judged_any): (Option<i64>, bool) = (row.get(0), row.get(1));
+        match committed {
+            Some(committed) if mirrored.is_none_or(|mirrored| committed >= mirrored) => {
+                Ok(committed)
+            }
+            None if !judged_any => Ok(self.start_offset),
+            _ => self.recover(mirrored).await,
+        }
+    }
+
+    async fn apply(&mut self, judged: &[Arc<Judged>]) -> Result<i64, FollowError> {
+        let Some(to) = judged.last().map(|last| last.to) else { return Err(FollowError::Moved) };
+        let producer = self.producer.take().ok_or(FollowError::Moved)?;
+        self.transact(&producer, judged, to).await?;
+        self.producer = Some(producer);
+        self.mirror(to).await;
+        Ok(to)
+    }
+}
+
+impl From<TransactionError> for FollowError {
+    fn from(error: TransactionError) -> Self {
+        match error {
+            TransactionError::Fenced => Self::Fenced,
+            TransactionError::Failed(error) => Self::Unavailable(error.into()),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The program `processor`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    processor::main()
+}
