@@ -20,14 +20,14 @@ for name in "${programs[@]}"; do
 done
 
 # The group's offset is the relay's mark, so its lag is that of the whole pipeline.
-if runs kafka; then
+if [ -n "${KAFKA_BROKERS-}" ] && runs kafka; then
   printf '\n%slag%s\n' "$bold" "$plain"
   printf -v jars '%s:' .dev/jars/*.jar
   java -XX:TieredStopAtLevel=1 -cp "$jars" org.apache.kafka.tools.consumer.group.ConsumerGroupCommand \
     --bootstrap-server "$KAFKA_BROKERS" --describe --all-groups 2>/dev/null |
     awk 'NF >= 6 && ($6 ~ /^[0-9]+$/ || $1 == "GROUP") { printf "  %-22s %-18s %9s %12s %12s %8s\n", $1, $2, $3, $4, $5, $6 }'
 fi
-if runs postgres; then
+if [ -n "${DATABASE_URL-}" ] && runs postgres; then
   printf '\n%stally%s\n' "$bold" "$plain"
   psql "$DATABASE_URL" -Xq -P border=0 -P footer=off -c "
     select topic, partition, consumed, stored, duplicate, dead_lettered, erased from accounting

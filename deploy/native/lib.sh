@@ -122,16 +122,19 @@ free_port() {
 
 secret() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
-# Root gives its rights up, as Postgres insists. A user namespace keeps the files readable wherever they lie;
-# where the kernel forbids one, the server becomes `nobody` and DIR its property.
+# Root gives its rights up, as Postgres insists. A user namespace keeps the files readable wherever they lie; where
+# the kernel forbids one (a container, a chroot), the server becomes `nobody` and DIR its property.
 unprivileged=() owner=
 if [ "$(id -u)" = 0 ]; then
   nobody=$(id -u nobody) nogroup=$(id -g nobody)
-  if unshare --user --map-user="$nobody" --map-group="$nogroup" true 2>/dev/null; then
-    unprivileged=(unshare --user --map-user="$nobody" --map-group="$nogroup")
-  else
+  unprivileged=(unshare --user --map-user="$nobody" --map-group="$nogroup")
+  if ! "${unprivileged[@]}" true 2>/dev/null; then
     owner=$nobody:$nogroup
     unprivileged=(setpriv --reuid="$nobody" --regid="$nogroup" --clear-groups)
+    # Below a private folder such as /root it may pass by the permissions of files, also in access(2), which
+    # otherwise disregards this (securebits); it still is not root.
+    "${unprivileged[@]}" test -r "$native/lib.sh" ||
+      unprivileged+=(--inh-caps=+dac_override --ambient-caps=+dac_override --securebits=+no_setuid_fixup)
   fi
 fi
 give_away() { [ -z "$owner" ] || chown -R "$owner" "$dir"; }
