@@ -230,7 +230,6 @@ pub async fn follow<F: Follower>(
             Err(FollowError::Moved) => {
                 debug!(source = %source.partition, "{} reads its mark again", F::NAME);
             }
-            }
             Err(FollowError::Unavailable(cause)) => {
                 warn!(source = %source.partition, "{} waits: {cause:#}", F::NAME);
                 sleep(Duration::from_millis(500)).await;
