@@ -20,5 +20,4 @@ for name in "${programs[@]}"; do
   rm -f ".dev/$name.pid"
 done
 stop_servers
-rm -rf .dev/ports
-if [ "${1-}" = --wipe ]; then rm -rf .dev/data .dev/env .dev/log; fi
+if [ "${1-}" = --wipe ]; then rm -rf .dev/data .dev/ports .dev/env .dev/log; fi

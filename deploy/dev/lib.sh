@@ -39,12 +39,13 @@ release=${CARGO_TARGET_DIR:-target}/release
 
 gateway_port='' processor_port='' alerter_port='' kafka_port='' postgres_port='' redis_port=''
 
-# The ports last used stay while something runs, so that a second `up` needs no variables.
+# What runs keeps its port, so that a second `up` needs no variables.
 load_ports() {
   local name default variable chosen
   for name in gateway:8080 processor:9101 alerter:9102 kafka:9092 postgres:5432 redis:6379; do
     default=${name#*:} name=${name%:*} variable=DEV_${name^^}_PORT
-    chosen=${!variable:-$(cat ".dev/ports/$name" 2>/dev/null || echo "$default")}
+    if runs "$name"; then default=$(cat ".dev/ports/$name"); fi
+    chosen=${!variable:-$default}
     [[ $chosen =~ ^[1-9][0-9]{0,4}$ ]] || misuse "$variable=$chosen is not a port"
     declare -g "${name}_port=$chosen"
   done
@@ -52,25 +53,26 @@ load_ports() {
 
 port_of() { local variable=$1_port && echo "${!variable}"; }
 
-# require_port NAME: it is free or what listens there is ours.
-require_port() {
-  local port recorded
-  port=$(port_of "$1") recorded=$(cat ".dev/ports/$1" 2>/dev/null) || recorded=$port
+# claim_port NAME: it is free or what listens there is ours.
+claim_port() {
+  local port
+  port=$(port_of "$1")
   if runs "$1"; then
-    [ "$port" = "$recorded" ] || fail "$1 runs on port $recorded, not $port; ./dev down stops it"
-  else
-    ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null ||
-      fail "port $port for $1 is in use by another program; choose one: DEV_${1^^}_PORT=$((port + 10000)) ./dev up"
+    [ "$port" = "$(cat ".dev/ports/$1")" ] || fail "$1 runs on port $(cat ".dev/ports/$1"), not $port; ./dev down stops it"
+  elif listening "$port"; then
+    fail "port $port for $1 is in use by another program; choose one: DEV_${1^^}_PORT=$((port + 10000)) ./dev up"
   fi
   mkdir -p .dev/ports
   echo "$port" >".dev/ports/$1"
 }
 
+listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# By the process id and the command line: an id may long be another's.
 runs() {
-  case $1 in
-    kafka | postgres | redis) "deploy/native/$1.sh" status ".dev/data/$1" >/dev/null || [ $? = 1 ] ;;
-    *) local pid && pid=$(cat ".dev/$1.pid" 2>/dev/null) && grep -qsa "/$1" "/proc/$pid/cmdline" ;;
-  esac
+  local file=.dev/$1.pid mark=/$1
+  if [ -d ".dev/data/$1" ]; then file=.dev/data/$1/pid mark=.dev/data/$1; fi
+  grep -qsaF "$mark" "/proc/$(cat "$file" 2>/dev/null)/cmdline"
 }
 
 # start_servers DIR: on the ports $kafka_port, $postgres_port, $redis_port; their addresses into the environment.
@@ -94,7 +96,6 @@ stop_servers() {
     [ ! -d ".dev/data/$name" ] || "deploy/native/$name.sh" stop ".dev/data/$name" &
   done
   wait
-  rm -rf .dev/ports/{kafka,postgres,redis}
 }
 
 # private_servers DIR: fresh ones on free ports, gone with their data when this script ends, however it ends.
@@ -129,7 +130,7 @@ end_stray() {
 free_ports() {
   local port
   for port in $(shuf -i 20000-31999 -n $(($1 * 10))); do
-    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || echo "$port"
+    listening "$port" || echo "$port"
   done | head -n "$1" | tr '\n' ' '
 }
 

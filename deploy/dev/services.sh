@@ -7,7 +7,7 @@ case "$*" in
   up)
     load_ports
     install_missing run
-    for name in "${servers[@]}"; do require_port "$name"; done
+    for name in "${servers[@]}"; do claim_port "$name"; done
     load_env
     start_servers .dev/data
     write_env

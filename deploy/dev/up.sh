@@ -45,14 +45,16 @@ await_ready() {
 
 load_ports
 install_missing run build
-for name in "${servers[@]}" "${programs[@]}"; do require_port "$name"; done
+for name in "${servers[@]}" "${programs[@]}"; do claim_port "$name"; done
 load_env
 start_servers .dev/data
 write_env
 
 begun=$EPOCHREALTIME
-say build "in release mode; the first time takes some minutes"
-cargo build --release --quiet || fail "the build failed"
+[ -x "$release/alerter" ] || say build "in release mode; the first time takes some minutes"
+quiet=()
+[ -t 2 ] || quiet=(--quiet)
+cargo build --release "${quiet[@]}" || fail "the build failed"
 say build "${dim}$(since "$begun")${plain}"
 
 "$release/processor" migrate 2>>.dev/log/processor.log >>.dev/log/processor.log ||
