@@ -34,7 +34,8 @@ pub struct Alert {
     pub rule: Rule,
     pub severity: Severity,
     pub status: Status,
-    /// What `alerter explain --key` takes; the subject.
+    /// What the rule watched, and what `alerter explain --key` takes: the subject, and where a rule
+    /// looks at one type of action the type behind it (`post/123/like`).
     pub key: String,
     #[serde(flatten, with = "object", skip_serializing_if = "Option::is_none")]
     pub object: Option<ObjectRef>,
@@ -116,7 +117,7 @@ pub enum Cause {
 impl Notification {
     pub const SOURCE: &'static str = "/tallyman/alerter";
 
-    /// The subject is the alert's `key`, the id follows from the cause.
+    /// The subject is the alert's `key`, the id follows from key and cause.
     pub fn new(cause: Cause, time: Timestamp, alert: Alert) -> Self {
         Self {
             specversion: SpecVersion::V1,
@@ -128,10 +129,16 @@ impl Notification {
             data: alert,
         }
     }
+
+    /// The same where the key says more than the subject: likes and views of one subject reach
+    /// the same milestone, each under an id of its own.
+    pub fn about(subject: &Subject, cause: Cause, time: Timestamp, alert: Alert) -> Self {
+        Self { subject: subject.to_string(), ..Self::new(cause, time, alert) }
+    }
 }
 
 /// The same cause never gets two ids, whichever run finds it: a UUID of version 8 over its parts.
-pub fn id(rule: Rule, subject: &str, status: Status, cause: Cause) -> String {
+pub fn id(rule: Rule, key: &str, status: Status, cause: Cause) -> String {
     let cause = match cause {
         Cause::Window(window) => {
             let (start, end) = (window.start.as_millisecond(), window.end.as_millisecond());
@@ -139,8 +146,8 @@ pub fn id(rule: Rule, subject: &str, status: Status, cause: Cause) -> String {
         }
         Cause::Milestone(count) => format!("milestone\u{1f}{count}"),
     };
-    // The subject comes last: it alone may hold the separator.
-    let parts = format!("{}\u{1f}{}\u{1f}{cause}\u{1f}{subject}", rule.name(), status.name());
+    // The key comes last: it alone may hold the separator.
+    let parts = format!("{}\u{1f}{}\u{1f}{cause}\u{1f}{key}", rule.name(), status.name());
     let bytes = xxh3_128(parts.as_bytes()).to_be_bytes();
     uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::stream_consumer::StreamPartitionQueue;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, StreamConsumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaRespErr;
@@ -158,6 +158,16 @@ impl Partitions {
             list.add_partition(&source.topic, source.partition);
         }
         self.0.incremental_unassign(&list)
+    }
+
+    /// Commits the group's offset in a partition, for readers whose work ends outside Kafka.
+    pub async fn commit(&self, source: &TopicPartition, next: i64) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&source.topic, source.partition, Offset::Offset(next))?;
+        let consumer = self.0.clone();
+        tokio::task::spawn_blocking(move || consumer.commit(&list, CommitMode::Sync))
+            .await
+            .expect("a commit does not panic")
     }
 }
 
