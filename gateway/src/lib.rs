@@ -9,4 +9,27 @@ pub mod http;
 pub mod metrics;
 pub mod publisher;
 
-pub use app::App;
+use std::process::ExitCode;
+
+use common::{commands as everyone, config as settings, daemon};
+
+pub use crate::app::App;
+use crate::commands::keys;
+use crate::config::{Cli, Command};
+
+/// The whole program: reads the command line and runs what it says.
+pub fn main() -> ExitCode {
+    let cli: Cli = match settings::load() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match &cli.command {
+        Command::Run(gateway) => daemon::run("gateway", &cli.daemon, |context| async {
+            let app = App::connect(&cli, gateway, &context).await?;
+            app.run(context.shutdown).await
+        }),
+        Command::Keys(keys) => daemon::run_command(keys::run(keys, &cli.postgres)),
+        Command::CheckConfig(_) => daemon::run_command(everyone::check_config::<Cli>(cli.servers())),
+        Command::Completions { shell } => everyone::completions::<Cli>(*shell),
+    }
+}
