@@ -31,7 +31,7 @@ misuse() {
 later() { misuse "$1 is not built yet"; }
 
 # Seconds with one digit since the moment $1 (a value of EPOCHREALTIME).
-since() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f s", b - a }'; }
+since() { awk -v a="${1/,/.}" -v b="${EPOCHREALTIME/,/.}" 'BEGIN { printf "%.1f s", b - a }'; }
 
 servers=(kafka postgres redis)
 programs=(gateway processor alerter)
