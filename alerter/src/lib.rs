@@ -1,1 +1,50 @@
-//! Placeholder.
+//! Unique actions in, notifications out, each exactly once.
+
+pub mod action;
+pub mod app;
+pub mod config;
+pub mod cooldown;
+pub mod delivery;
+pub mod detector;
+pub mod group;
+pub mod metrics;
+pub mod notifier;
+pub mod partition;
+pub mod readiness;
+pub mod rules;
+pub mod state;
+pub mod watch;
+pub mod windows;
+
+use std::process::ExitCode;
+
+use common::{commands, config as settings, daemon};
+
+use crate::app::App;
+use crate::config::{Cli, Command, Config};
+
+/// The whole program: reads the command line and runs what it says.
+pub fn main() -> ExitCode {
+    let cli: Cli = match settings::load() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match cli.command {
+        Command::Run(config) => daemon::run("alerter", &cli.daemon, |context| async move {
+            let app = App::connect(*config, &context).await?;
+            app.run(context.shutdown).await
+        }),
+        Command::CheckConfig(config) => {
+            daemon::init_logging(&cli.daemon);
+            daemon::run_command(check_config(&config))
+        }
+        Command::Completions { shell } => commands::completions::<Cli>(shell),
+    }
+}
+
+async fn check_config(config: &Config) -> anyhow::Result<ExitCode> {
+    config.rules()?;
+    let servers =
+        commands::Servers { kafka: &config.kafka, postgres: &config.postgres, redis: None };
+    commands::check_config::<Cli>(servers).await
+}

@@ -1,0 +1,7 @@
+//! The program `alerter`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    alerter::main()
+}

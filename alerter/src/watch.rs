@@ -1,0 +1,301 @@
+//! What one partition's task knows and makes of each action: counts, windows, findings. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use common::notification::Notification;
+
+use crate::action::{Action, NotAnAction};
+use crate::notifier::{self, About};
+use crate::rules::{Rules, SpikeRule};
+use crate::state::{self, Likes, ObjectState, UnreadableState};
+use crate::windows::{Clock, DISORDER};
+
+/// A window that is over is judged when no late action has changed its object for so long …
+const SETTLE_MS: i64 = 1_000;
+/// … but after this at the latest.
+const SETTLE_MS_MAX: i64 = 4_000;
+
+/// The objects of one partition.
+pub struct Watch {
+    rules: Arc<Rules>,
+    clock: Clock,
+    objects: HashMap<Arc<str>, ObjectState>,
+    /// Objects with windows to be judged once these are over.
+    open: BTreeMap<i64, Vec<Arc<str>>>,
+    /// Objects with windows that are over, by the moment to look at them.
+    settling: BTreeMap<i64, Vec<Arc<str>>>,
+    changed: Vec<Arc<str>>,
+    notifications: Vec<Notification>,
+    noticed: Noticed,
+    key: String,
+}
+
+/// What was noticed since it was asked for last, for the metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Noticed {
+    pub unreadable: u64,
+    pub late: u64,
+    pub uncounted: u64,
+    pub windows_judged: u64,
+}
+
+/// What a transaction has to write.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub notifications: Vec<Notification>,
+    /// Key and value of each changed object.
+    pub states: Vec<(Arc<str>, Vec<u8>)>,
+}
+
+impl Watch {
+    pub fn new(rules: Arc<Rules>, now_ms: i64) -> Self {
+        Self {
+            clock: Clock::new(rules.timing, now_ms),
+            rules,
+            objects: HashMap::new(),
+            open: BTreeMap::new(),
+            settling: BTreeMap::new(),
+            changed: Vec::new(),
+            notifications: Vec::new(),
+            noticed: Noticed::default(),
+            key: String::new(),
+        }
+    }
+
+    /// Takes in what an earlier run wrote of an object; a later record of a key replaces it.
+    pub fn restore(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), UnreadableState> {
+        match value {
+            Some(value) => {
+                let object = state::decode(key, value, self.rules.timing.window_ms)?;
+                self.objects.insert(key.into(), object);
+            }
+            None => {
+                self.objects.remove(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// After the last record is restored: the windows that the earlier run may not have judged.
+    pub fn resume(&mut self) {
+        for (key, object) in &mut self.objects {
+            let Some(likes) = &mut object.likes else { continue };
+            let newest = likes.windows.newest();
+            for window in newest - DISORDER as i64 + 1..=newest {
+                if likes.windows.count(window) >= self.rules.spike.count_min {
+                    likes.unjudged.push(window);
+                    self.open.entry(window).or_default().push(key.clone());
+                }
+            }
+        }
+    }
+
+    pub fn objects(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Takes in one record.
+    pub fn observe(&mut self, value: &[u8], now_ms: i64) {
+        if let Err(_not_an_action) = self.try_observe(value, now_ms) {
+            self.noticed.unreadable += 1;
+        }
+    }
+
+    fn try_observe(&mut self, value: &[u8], now_ms: i64) -> Result<(), NotAnAction> {
+        let action = Action::parse(value)?;
+        let at_ms = self.clock.hear(action.occurred_at_ms()?, now_ms);
+        let Some((object_type, object_id)) = action.object() else { return Ok(()) };
+        self.key.clear();
+        state::write_key(object_type, object_id, &mut self.key);
+        let key = match self.objects.get_key_value(&*self.key) {
+            Some((key, _)) => key.clone(),
+            None => {
+                let key: Arc<str> = Arc::from(&*self.key);
+                self.objects.insert(key.clone(), ObjectState::new(at_ms));
+                key
+            }
+        };
+        self.count(&key, &action, at_ms);
+        if action.event_type == SpikeRule::EVENT_TYPE {
+            self.like(&key, at_ms, now_ms);
+        }
+        Ok(())
+    }
+
+    /// Judges what is over. To be called after each batch, and now and then without one.
+    pub fn close(&mut self, now_ms: i64) {
+        let first_open = self.clock.first_open();
+        while let Some(entry) = self.open.first_entry()
+            && *entry.key() < first_open
+        {
+            for key in entry.remove() {
+                let likes = self.objects.get_mut(&key).and_then(|it| it.likes.as_deref_mut());
+                if let Some(likes) = likes {
+                    settle(&mut self.settling, &key, likes, now_ms);
+                }
+            }
+        }
+        while let Some(entry) = self.settling.first_entry()
+            && *entry.key() <= now_ms
+        {
+            for key in entry.remove() {
+                self.judge_settled(&key, first_open, now_ms);
+            }
+        }
+    }
+
+    /// See [`Clock::is_quiet`] and [`Clock::follow_wall`].
+    pub fn clock(&mut self) -> &mut Clock {
+        &mut self.clock
+    }
+
+    pub fn has_changes(&self) -> bool {
+        !self.changed.is_empty() || !self.notifications.is_empty()
+    }
+
+    /// What is to be written now. When that fails, the whole of this is to be thrown away.
+    pub fn take_changes(&mut self) -> Changes {
+        let window_ms = self.rules.timing.window_ms;
+        let mut changes = Changes {
+            notifications: std::mem::take(&mut self.notifications),
+            states: Vec::with_capacity(self.changed.len()),
+        };
+        for key in self.changed.drain(..) {
+            if let Some(object) = self.objects.get_mut(&key) {
+                object.is_changed = false;
+                changes.states.push((key, state::encode(object, window_ms)));
+            }
+        }
+        changes
+    }
+
+    pub fn take_noticed(&mut self) -> Noticed {
+        std::mem::take(&mut self.noticed)
+    }
+
+    fn count(&mut self, key: &Arc<str>, action: &Action<'_>, at_ms: i64) {
+        let object = self.objects.get_mut(key).expect("the object was looked up");
+        mark_changed(&mut self.changed, key, object);
+        object.learn_owner(action);
+        let Some(count) = object.count(&action.event_type) else {
+            self.noticed.uncounted += 1;
+            return;
+        };
+        if let Some(milestone) = self.rules.milestones.reached(count) {
+            let about = About {
+                object: state::object_of(key),
+                event_type: &action.event_type,
+                owner: object.owner(),
+            };
+            self.notifications.push(notifier::milestone(&about, milestone, at_ms));
+        }
+        if object.born_by(at_ms) {
+            self.reconsider(key);
+        }
+    }
+
+    fn like(&mut self, key: &Arc<str>, at_ms: i64, now_ms: i64) {
+        let window = self.rules.timing.window_of(at_ms);
+        let is_over = window < self.clock.first_open();
+        self.judge_before(key, window.saturating_sub(DISORDER as i64));
+        let object = self.objects.get_mut(key).expect("the object was looked up");
+        let likes = object.likes.get_or_insert_default();
+        if is_over {
+            self.noticed.late += 1;
+            likes.touched_ms = now_ms;
+        }
+        let Some(count) = likes.windows.add(window) else { return };
+        if count >= self.rules.spike.count_min && !likes.unjudged.contains(&window) {
+            likes.unjudged.push(window);
+            self.open.entry(window).or_default().push(key.clone());
+        }
+    }
+
+    /// An earlier action made the object older: windows that had no past may have one now.
+    fn reconsider(&mut self, key: &Arc<str>) {
+        let object = self.objects.get_mut(key).expect("the object was looked up");
+        let Some(likes) = &mut object.likes else { return };
+        let newest = likes.windows.newest();
+        let length = likes.windows.counts().len() as i64;
+        for window in newest - length + 1..=newest {
+            let is_enough = likes.windows.count(window) >= self.rules.spike.count_min;
+            if is_enough && !likes.unjudged.contains(&window) {
+                likes.unjudged.push(window);
+                self.open.entry(window).or_default().push(key.clone());
+            }
+        }
+    }
+
+    /// In a replay an hour passes between two looks at the clock: windows are judged before the
+    /// actions that follow push their past out of memory.
+    fn judge_before(&mut self, key: &Arc<str>, window: i64) {
+        let object = self.objects.get_mut(key).expect("the object was looked up");
+        let Some(likes) = &mut object.likes else { return };
+        if likes.unjudged.iter().any(|it| *it <= window) {
+            self.judge(key, window + 1);
+        }
+    }
+
+    fn judge_settled(&mut self, key: &Arc<str>, first_open: i64, now_ms: i64) {
+        let object = self.objects.get_mut(key);
+        let Some(likes) = object.and_then(|it| it.likes.as_deref_mut()) else { return };
+        let since_ms = likes.settling_since_ms.take().unwrap_or(now_ms);
+        let calm_at_ms = (likes.touched_ms + SETTLE_MS).min(since_ms + SETTLE_MS_MAX);
+        if calm_at_ms > now_ms {
+            likes.settling_since_ms = Some(since_ms);
+            self.settling.entry(calm_at_ms).or_default().push(key.clone());
+            return;
+        }
+        self.judge(key, first_open);
+    }
+
+    /// Judges the windows of an object before `end` that changed, in their order.
+    fn judge(&mut self, key: &Arc<str>, end: i64) {
+        let Rules { timing, spike, .. } = &*self.rules;
+        let object = self.objects.get_mut(key).expect("an object is never forgotten");
+        let born = timing.window_of(object.born_ms());
+        let Some(likes) = &mut object.likes else { return };
+        let mut due: Vec<_> = likes.unjudged.extract_if(.., |it| *it < end).collect();
+        due.sort_unstable();
+        self.noticed.windows_judged += due.len() as u64;
+        let mut fired = Vec::new();
+        for window in due {
+            if likes.cooldown.allows(window, spike.cooldown)
+                && let Some(anomaly) = spike.judge(&likes.windows, born, window)
+            {
+                likes.cooldown.fire(window);
+                fired.push((window, likes.windows.count(window), anomaly));
+            }
+        }
+        for (window, observed, anomaly) in fired {
+            mark_changed(&mut self.changed, key, object);
+            let about = About {
+                object: state::object_of(key),
+                event_type: SpikeRule::EVENT_TYPE,
+                owner: object.owner(),
+            };
+            self.notifications.push(notifier::spike(&about, timing, window, observed, anomaly));
+        }
+    }
+}
+
+fn mark_changed(changed: &mut Vec<Arc<str>>, key: &Arc<str>, object: &mut ObjectState) {
+    if !object.is_changed {
+        object.is_changed = true;
+        changed.push(key.clone());
+    }
+}
+
+/// Lets the windows of an object that are over wait for late actions to end.
+fn settle(
+    settling: &mut BTreeMap<i64, Vec<Arc<str>>>,
+    key: &Arc<str>,
+    likes: &mut Likes,
+    now_ms: i64,
+) {
+    if likes.settling_since_ms.is_none() {
+        likes.settling_since_ms = Some(now_ms);
+        settling.entry(now_ms + SETTLE_MS).or_default().push(key.clone());
+    }
+}
