@@ -91,6 +91,7 @@ impl GroupConsumer {
             .set("max.poll.interval.ms", "120000")
             .set("fetch.wait.max.ms", "50")
             .set("fetch.message.max.bytes", "2097152")
+            .set("fetch.max.bytes", "8388608")
             .set("queued.min.messages", "20000")
             // Per partition, since every partition has a queue of its own.
             .set("queued.max.messages.kbytes", "8192")

@@ -15,52 +15,72 @@ const POSTGRES_EPOCH: Date = date(2000, 1, 1);
 const POSTGRES_EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
 const JSONB_VERSION: u8 = 1;
 
+/// Bytes of one piece: a whole batch at once would hold its megabytes a second time.
+const PIECE: usize = 128 << 10;
+
 /// Rows of `event_keys`, in the order given.
-pub fn keys(keys: &[EventKey], stored_on: Date) -> Bytes {
-    let mut out = BytesMut::with_capacity(HEADER.len() + 2 + keys.len() * 30);
-    out.put_slice(HEADER);
+pub fn keys(keys: &[EventKey], stored_on: Date) -> impl Iterator<Item = Bytes> {
     let day = days(stored_on);
-    for key in keys {
+    pieces(keys.iter(), move |out, key| {
         out.put_i16(2);
-        field(&mut out, &key.as_bytes());
-        field(&mut out, &day.to_be_bytes());
-    }
-    out.put_i16(TRAILER);
-    out.freeze()
+        field(out, &key.as_bytes());
+        field(out, &day.to_be_bytes());
+    })
 }
 
-/// Rows of `events` in the column order of copy_events.sql; none when there is nothing to store.
-pub fn events<'a>(
+/// Rows of `events` in the column order of copy_events.sql.
+pub fn events(
     source: &Source,
-    rows: impl Iterator<Item = &'a Candidate>,
+    rows: &[&Candidate],
     stored_on: Date,
-) -> Option<Bytes> {
-    let mut rows = rows.peekable();
-    rows.peek()?;
-    let mut out = BytesMut::with_capacity(64 << 10);
-    out.put_slice(HEADER);
+) -> impl Iterator<Item = Bytes> {
     let day = days(stored_on);
-    for row in rows {
+    pieces(rows.iter(), move |out, row| {
         let event = &row.event;
         let object = event.object.as_ref();
         out.put_i16(14);
-        field(&mut out, event.event_id.as_bytes());
-        field(&mut out, event.event_type.as_bytes());
-        field(&mut out, event.user_id.as_bytes());
-        optional(&mut out, object.map(|it| it.object_type.as_str()));
-        optional(&mut out, object.map(|it| it.id.as_str()));
-        timestamp(&mut out, event.occurred_at);
-        timestamp(&mut out, row.received_at);
-        field(&mut out, event.source.as_bytes());
-        optional(&mut out, event.session_id.as_deref());
-        jsonb(&mut out, &event.properties);
-        jsonb(&mut out, &event.context);
-        field(&mut out, &row.key.as_bytes());
-        field(&mut out, &source.src(row.offset).to_be_bytes());
-        field(&mut out, &day.to_be_bytes());
-    }
-    out.put_i16(TRAILER);
-    Some(out.freeze())
+        field(out, event.event_id.as_bytes());
+        field(out, event.event_type.as_bytes());
+        field(out, event.user_id.as_bytes());
+        optional(out, object.map(|it| it.object_type.as_str()));
+        optional(out, object.map(|it| it.id.as_str()));
+        timestamp(out, event.occurred_at);
+        timestamp(out, row.received_at);
+        field(out, event.source.as_bytes());
+        optional(out, event.session_id.as_deref());
+        jsonb(out, &event.properties);
+        jsonb(out, &event.context);
+        field(out, &row.key.as_bytes());
+        field(out, &source.src(row.offset).to_be_bytes());
+        field(out, &day.to_be_bytes());
+    })
+}
+
+/// Header, rows and trailer in pieces.
+fn pieces<T>(
+    mut rows: impl Iterator<Item = T>,
+    mut put: impl FnMut(&mut BytesMut, T),
+) -> impl Iterator<Item = Bytes> {
+    let mut header = Some(HEADER);
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        let mut out = BytesMut::with_capacity(PIECE + (8 << 10));
+        out.put_slice(header.take().unwrap_or_default());
+        while out.len() < PIECE {
+            match rows.next() {
+                Some(row) => put(&mut out, row),
+                None => {
+                    out.put_i16(TRAILER);
+                    ended = true;
+                    break;
+                }
+            }
+        }
+        Some(out.freeze())
+    })
 }
 
 fn field(out: &mut BytesMut, bytes: &[u8]) {
@@ -101,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_key_row_is_two_fields_between_header_and_trailer() {
-        let bytes = keys(&[EventKey(1)], date(2000, 1, 1));
+        let bytes = keys(&[EventKey(1)], date(2000, 1, 1)).next().unwrap();
         assert_eq!(&bytes[..HEADER.len()], HEADER);
         assert_eq!(bytes.len(), HEADER.len() + 2 + 4 + 16 + 4 + 4 + 2);
         assert_eq!(&bytes[bytes.len() - 2..], &[0xff, 0xff]);

@@ -44,8 +44,15 @@ pub struct Verdict {
     pub judged: Judged,
     /// Keys that Postgres holds now, whoever stored them.
     pub known: Vec<EventKey>,
-    duplicates: usize,
-    consumed: usize,
+}
+
+/// What one transaction decided, apart from the events themselves: these stay in the batch until
+/// it is certain that the decision holds.
+#[derive(Debug)]
+struct Decision {
+    generation: i64,
+    new: HashSet<EventKey>,
+    dead: Vec<DeadLetter>,
 }
 
 /// Judges the batches of one source under one owner epoch.
@@ -55,8 +62,8 @@ pub struct Judge {
     owner_epoch: i64,
     metrics: ProcessorMetrics,
     optimism: Optimism,
-    /// What a transaction came to whose COMMIT was not answered.
-    in_doubt: Option<Verdict>,
+    /// What a transaction decided whose COMMIT was not answered.
+    in_doubt: Option<Decision>,
 }
 
 impl Judge {
@@ -80,14 +87,14 @@ impl Judge {
         let mut way = self.optimism.way(novelty);
         let started = Instant::now();
         loop {
-            if let Some(verdict) = self.settle_doubt(batch).await? {
-                return Ok(self.account_metrics(verdict, started));
+            if let Some(decision) = self.settle_doubt(batch).await? {
+                return Ok(self.conclude(batch, decision, started));
             }
             match self.attempt(batch, way).await {
-                Ok(verdict) => {
+                Ok(decision) => {
                     self.optimism.learn(way);
                     self.metrics.batches_judged_total.with_label_values(&[way.label()]).inc();
-                    return Ok(self.account_metrics(verdict, started));
+                    return Ok(self.conclude(batch, decision, started));
                 }
                 Err(Refusal::KeyConflict) => {
                     self.metrics.optimistic_conflicts_total.inc();
@@ -106,7 +113,7 @@ impl Judge {
     }
 
     /// One transaction from the ledger to COMMIT.
-    async fn attempt(&mut self, batch: &Batch, way: Way) -> Result<Verdict, Refusal> {
+    async fn attempt(&mut self, batch: &Batch, way: Way) -> Result<Decision, Refusal> {
         let mut client = self.pool.get().await.map_err(JudgeError::from)?;
         let transaction = client.transaction().await?;
         let generation = self.advance_ledger(&transaction, batch).await?;
@@ -117,41 +124,21 @@ impl Judge {
         let today = today();
         let new = claim_keys(&transaction, &batch.candidates, way, today).await?;
         kill_point("judge_after_keys");
-        let stored: Vec<_> =
-            batch.candidates.iter().filter(|it| new.contains(&it.key)).cloned().collect();
-        store_events(&transaction, &self.source, stored.iter(), today).await?;
+        let winners: Vec<_> = batch.candidates.iter().filter(|it| new.contains(&it.key)).collect();
+        store_events(&transaction, &self.source, &winners, today).await?;
         let dead = store_dead_letters(&transaction, &self.source, &batch.dead).await?;
-        let verdict = self.verdict(batch, generation, stored, dead);
-        self.account(&transaction, batch, &verdict).await?;
+        let decision = Decision { generation, new, dead };
+        self.account(&transaction, batch, &decision).await?;
         kill_point("judge_before_commit");
         match transaction.commit().await {
             Ok(()) => {
                 kill_point("judge_after_commit");
-                Ok(verdict)
+                Ok(decision)
             }
             Err(error) => {
-                self.in_doubt = Some(verdict);
+                self.in_doubt = Some(decision);
                 Err(error.into())
             }
-        }
-    }
-
-    fn verdict(
-        &self,
-        batch: &Batch,
-        generation: i64,
-        stored: Vec<Candidate>,
-        dead: Vec<DeadLetter>,
-    ) -> Verdict {
-        let duplicates =
-            batch.copies.len() + batch.seen.len() + batch.candidates.len() - stored.len();
-        let source = self.source.clone();
-        let (from, to) = (batch.from, batch.to);
-        Verdict {
-            known: batch.candidates.iter().map(|it| it.key).collect(),
-            duplicates,
-            consumed: batch.consumed,
-            judged: Judged { source, from, to, generation, stored, dead, permit: None },
         }
     }
 
@@ -166,7 +153,7 @@ impl Judge {
         &self,
         on: &Transaction<'_>,
         batch: &Batch,
-        verdict: &Verdict,
+        decision: &Decision,
     ) -> Result<(), Refusal> {
         let statement = on.prepare_cached(include_str!("account_batch.sql")).await?;
         let witness = batch.witness;
@@ -174,10 +161,10 @@ impl Judge {
             &statement,
             &[
                 &self.source.number,
-                &(verdict.consumed as i64),
-                &(verdict.judged.stored.len() as i64),
-                &(verdict.duplicates as i64),
-                &(verdict.judged.dead.len() as i64),
+                &(batch.consumed as i64),
+                &(decision.new.len() as i64),
+                &(duplicates(batch, decision) as i64),
+                &(decision.dead.len() as i64),
                 &batch.skipped(),
                 &witness.map(|it| it.offset),
                 &witness.map(|it| it.timestamp_ms),
@@ -190,7 +177,7 @@ impl Judge {
 
     /// After a COMMIT without an answer: what the ledger says. The row is read `for update`, since
     /// a plain read does not wait for a commit that is still on its way (tried).
-    async fn settle_doubt(&mut self, batch: &Batch) -> Result<Option<Verdict>, JudgeError> {
+    async fn settle_doubt(&mut self, batch: &Batch) -> Result<Option<Decision>, JudgeError> {
         if self.in_doubt.is_none() {
             return Ok(None);
         }
@@ -199,12 +186,12 @@ impl Judge {
             .query_one(include_str!("read_ledger_for_update.sql"), &[&self.source.number])
             .await?;
         let (epoch, next): (i64, i64) = (row.get(0), row.get(1));
-        let verdict = self.in_doubt.take();
+        let decision = self.in_doubt.take();
         let source = &self.source.partition;
         match (epoch == self.owner_epoch, next) {
             (true, next) if next == batch.to => {
                 info!(%source, to = next, "the unanswered commit had succeeded");
-                Ok(verdict)
+                Ok(decision)
             }
             (true, next) if next == batch.from => {
                 info!(%source, from = next, "the unanswered commit had not happened");
@@ -220,7 +207,8 @@ impl Judge {
         batch: &mut Batch,
         error: tokio_postgres::Error,
     ) -> Result<(), JudgeError> {
-        let mut suspects: &[Candidate] = &batch.candidates;
+        let all: Vec<&Candidate> = batch.candidates.iter().collect();
+        let mut suspects: &[&Candidate] = &all;
         while suspects.len() > 1 {
             let (left, right) = suspects.split_at(suspects.len() / 2);
             suspects = if self.refusal_of(left).await?.is_some() { left } else { right };
@@ -236,10 +224,10 @@ impl Judge {
     }
 
     /// Why Postgres refuses some row among these, tried in a transaction that never commits.
-    async fn refusal_of(&self, rows: &[Candidate]) -> Result<Option<String>, JudgeError> {
+    async fn refusal_of(&self, rows: &[&Candidate]) -> Result<Option<String>, JudgeError> {
         let mut client = self.pool.get().await?;
         let transaction = client.transaction().await?;
-        let tried = store_events(&transaction, &self.source, rows.iter(), today()).await;
+        let tried = store_events(&transaction, &self.source, rows, today()).await;
         match tried {
             Ok(()) => Ok(None),
             Err(Refusal::Row(error)) => Ok(Some(error::describe(&error))),
@@ -252,20 +240,35 @@ impl Judge {
         ensure_leaves(&self.pool).await
     }
 
-    fn account_metrics(&self, verdict: Verdict, started: Instant) -> Verdict {
+    /// The decision holds: the events leave the batch.
+    fn conclude(&self, batch: &mut Batch, decision: Decision, started: Instant) -> Verdict {
         let finished = |label: &str, count: usize| {
             self.metrics.events_finished_total.with_label_values(&[label]).inc_by(count as u64);
         };
-        finished(outcome::STORED, verdict.judged.stored.len());
-        finished(outcome::DUPLICATE, verdict.duplicates);
-        finished(outcome::DEAD_LETTERED, verdict.judged.dead.len());
-        for letter in &verdict.judged.dead {
+        finished(outcome::STORED, decision.new.len());
+        finished(outcome::DUPLICATE, duplicates(batch, &decision));
+        finished(outcome::DEAD_LETTERED, decision.dead.len());
+        for letter in &decision.dead {
             let code = crate::metrics::dead_letter_code(&letter.code);
             self.metrics.dead_letters_total.with_label_values(&[code]).inc();
         }
         self.metrics.judge_seconds.observe(started.elapsed().as_secs_f64());
-        verdict
+        let Decision { generation, new, dead } = decision;
+        let known = batch.candidates.iter().map(|it| it.key).collect();
+        let mut stored = std::mem::take(&mut batch.candidates);
+        stored.retain(|it| new.contains(&it.key));
+        let source = self.source.clone();
+        let (from, to) = (batch.from, batch.to);
+        Verdict {
+            known,
+            judged: Judged { source, from, to, generation, stored, dead, permit: None },
+        }
     }
+}
+
+/// Records that were stored before, by whatever they were recognised.
+fn duplicates(batch: &Batch, decision: &Decision) -> usize {
+    batch.copies.len() + batch.seen.len() + batch.candidates.len() - decision.new.len()
 }
 
 /// Creates the leaves of `events` for the days ahead.
@@ -301,23 +304,29 @@ async fn claim_keys(
     }
 }
 
-async fn store_events<'a>(
+async fn store_events(
     on: &Transaction<'_>,
     source: &Source,
-    rows: impl Iterator<Item = &'a Candidate>,
+    rows: &[&Candidate],
     today: Date,
 ) -> Result<(), Refusal> {
-    match encode::events(source, rows, today) {
-        Some(rows) => copy(on, include_str!("copy_events.sql"), rows).await,
-        None => Ok(()),
+    if rows.is_empty() {
+        return Ok(());
     }
+    copy(on, include_str!("copy_events.sql"), encode::events(source, rows, today)).await
 }
 
-async fn copy(on: &Transaction<'_>, statement: &str, rows: Bytes) -> Result<(), Refusal> {
+async fn copy(
+    on: &Transaction<'_>,
+    statement: &str,
+    pieces: impl Iterator<Item = Bytes> + Send,
+) -> Result<(), Refusal> {
     let statement = on.prepare_cached(statement).await?;
     let sink = on.copy_in(&statement).await?;
     let mut sink = std::pin::pin!(sink);
-    sink.send(rows).await?;
+    for piece in pieces {
+        sink.feed(piece).await?;
+    }
     sink.finish().await?;
     Ok(())
 }
