@@ -11,10 +11,11 @@ use super::{Anomaly, Detector, Sample};
 /// when their residual exceeds 2.58, and the threshold comes from the negative binomial.
 /// Left out are trend and season, for which an hour of minutes is too short.
 ///
-/// 1. Mean μ and dispersion φ (variance = φμ, φ ≥ 1) of the past windows.
-/// 2. Windows far above it (an earlier spike) get weight 1/residual², so that they do not hide the
-///    next; μ and φ again with these weights. Done thrice: with one pass, as in the paper, a past
-///    window of thirty times the mean swells φ so much that it keeps an eighth of its weight.
+/// 1. Mean μ and dispersion φ (variance = φμ, φ ≥ 1) of the past windows, at first without the
+///    greatest two of thirty: an earlier spike that falls into two windows would swell φ so much
+///    that step 2 no longer sees it.
+/// 2. Windows far above it get weight 1/residual², so that they do not hide the next rise; μ and φ
+///    again with these weights. A post that always comes in bursts keeps its large φ.
 /// 3. p = P(Y ≥ observed) for a negative binomial Y of mean μ and variance φμ(1 + 1/n): the spread
 ///    of a new count plus the doubt about μ after n windows. μ = (sum + ½) / n makes this, at
 ///    φ = 1, exactly the prediction of a Poisson model with the prior of Jeffreys: so a past of
@@ -31,7 +32,8 @@ pub struct Farrington {
 /// The 99.5 % point of the normal distribution: Noufaily's bound for what counts as past outbreak.
 const OUTLIER_RESIDUAL: f64 = 2.58;
 
-const REWEIGHTINGS: usize = 3;
+/// One window of so many may be a spike without being taken for the object's habit.
+const TRIMMED_ONE_OF: usize = 15;
 
 #[derive(Debug, Clone, Copy)]
 struct Baseline {
@@ -55,14 +57,14 @@ impl Detector for Farrington {
 
 impl Baseline {
     fn of(history: &[u32]) -> Option<Self> {
-        let mut baseline = Self::weighted(history, |_| 1.0)?;
-        for _ in 0..REWEIGHTINGS {
-            baseline = Self::weighted(history, |count| {
-                let residual = baseline.residual(count);
-                if residual > OUTLIER_RESIDUAL { residual.powi(-2) } else { 1.0 }
-            })?;
-        }
-        Some(baseline)
+        let mut calm = history.to_vec();
+        calm.sort_unstable();
+        calm.truncate(history.len() - history.len() / TRIMMED_ONE_OF);
+        let calm = Self::weighted(&calm, |_| 1.0)?;
+        Self::weighted(history, |count| {
+            let residual = calm.residual(count);
+            if residual > OUTLIER_RESIDUAL { residual.powi(-2) } else { 1.0 }
+        })
     }
 
     fn weighted(history: &[u32], weight_of: impl Fn(f64) -> f64) -> Option<Self> {
@@ -174,9 +176,12 @@ mod tests {
 
     #[test]
     fn an_earlier_spike_does_not_hide_the_next() {
-        let mut history = [2; 30];
-        history[10] = 60;
-        assert!(judge(60, &history).is_some());
+        for usual in [0, 2, 10] {
+            let mut history = [usual; 30];
+            history[10] = 60;
+            history[11] = 75;
+            assert!(judge(60, &history).is_some(), "{usual}");
+        }
     }
 
     #[test]
