@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The language of the end-to-end tests: installations, programs, events, load, and what must be exact.
+
+pub mod alerts;
+pub mod events;
+pub mod installation;
+pub mod kafka;
+pub mod load;
+pub mod postgres;
+pub mod program;
+pub mod random;
+pub mod redis;
+pub mod send;
+pub mod servers;
+pub mod state;
+pub mod tally;
+pub mod wait;
+
+pub use events::{Expected, Workload};
+pub use installation::Installation;
+pub use load::Load;
+pub use program::Program;
+pub use send::Way;
+pub use servers::{PrivateServer, Servers};
+pub use wait::eventually;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use super::members::{self, Member, Members};
-use super::{InvalidEvent, Told, column, identity, time};
+use super::{InvalidEvent, Told, ToldObject, column, identity, time};
 
 /// The members a form is read from. They alone tell type, user, object, time and session.
 pub struct Form {
@@ -62,7 +62,8 @@ impl Form {
             event_id: given_id.map(|it| column::id(it, "")).transpose()?,
             event_type: column::type_name(event_type, "")?,
             user_id: id_of(self.user_id)?.ok_or(InvalidEvent::MissingUser)?,
-            object: id_of(self.object_id)?.map(|id| (Cow::Borrowed(self.object_type), id)),
+            object: id_of(self.object_id)?
+                .map(|id| ToldObject { object_type: Cow::Borrowed(self.object_type), id }),
             occurred_at: time.map(|time| time::read(time, now)).transpose()?,
             // Theirs may mean something else: it is ours only where it can be.
             source: members.get("source").and_then(|source| column::source(source).ok()),
@@ -121,19 +122,19 @@ mod tests {
         form.to_string()
     }
 
-    fn columns(event: &Event) -> (&str, &str, Option<(&str, &str)>, Option<&str>, String) {
-        let object =
-            event.object.as_ref().map(|ObjectRef { object_type, id }| (&**object_type, &**id));
-        let session_id = event.session_id.as_deref();
-        (&event.event_type, &event.user_id, object, session_id, event.occurred_at.to_string())
+    /// Type, user, object type, object id, session and time.
+    fn columns(event: &Event) -> [String; 6] {
+        let ObjectRef { object_type, id } = event.object.clone().unwrap();
+        let session_id = event.session_id.clone().unwrap();
+        let at = event.occurred_at.to_string();
+        [event.event_type.clone(), event.user_id.clone(), object_type, id, session_id, at]
     }
 
     #[test]
     fn a_product_event_is_told_by_its_own_members_and_kept_whole() {
         let event = event(product().to_string());
-        let object = Some(("product", "77"));
-        let at = "2026-11-21T09:59:58.123Z".to_owned();
-        assert_eq!(columns(&event), ("view", "c1", object, Some("s1"), at));
+        let expected = ["view", "c1", "product", "77", "s1", "2026-11-21T09:59:58.123Z"];
+        assert_eq!(columns(&event), expected);
         assert_eq!(&*event.properties, product().to_string());
         let telling = ["c1", "77", "view", "2026-11-21 09:59:58.123", "s1", "1795255198", "0.5"];
         assert_eq!(event.event_id, hashed(telling));
@@ -142,9 +143,8 @@ mod tests {
     #[test]
     fn a_content_event_is_told_by_its_own_members_whatever_others_it_has() {
         let event = event(content().to_string());
-        let object = Some(("content", "c-9"));
-        let at = "2026-11-21T09:59:58Z".to_owned();
-        assert_eq!(columns(&event), ("like", "12", object, Some("s1"), at));
+        let expected = ["like", "12", "content", "c-9", "s1", "2026-11-21T09:59:58Z"];
+        assert_eq!(columns(&event), expected);
         assert_eq!(&*event.properties, content().to_string());
         assert_eq!(event.event_id, hashed(["12", "c-9", "like", "2026-11-21 09:59:58", "s1"]));
     }

@@ -74,12 +74,17 @@ struct Told<'a> {
     event_id: Option<Cow<'a, str>>,
     event_type: Cow<'a, str>,
     user_id: Cow<'a, str>,
-    object: Option<(Cow<'a, str>, Cow<'a, str>)>,
+    object: Option<ToldObject<'a>>,
     occurred_at: Option<Timestamp>,
     source: Option<Cow<'a, str>>,
     session_id: Option<Cow<'a, str>>,
     properties: Box<str>,
     context: Box<str>,
+}
+
+struct ToldObject<'a> {
+    object_type: Cow<'a, str>,
+    id: Cow<'a, str>,
 }
 
 /// Reads one event. `unnamed` supplies the id of an event that has neither an id nor a time of its own.
@@ -108,9 +113,9 @@ pub fn parse(
         event_id: told.event_id.map_or_else(unnamed, Cow::into_owned),
         event_type: told.event_type.into_owned(),
         user_id: told.user_id.into_owned(),
-        object: told.object.map(|(object_type, id)| ObjectRef {
-            object_type: object_type.into_owned(),
-            id: id.into_owned(),
+        object: told.object.map(|object| ObjectRef {
+            object_type: object.object_type.into_owned(),
+            id: object.id.into_owned(),
         }),
         occurred_at,
         source: told.source.map_or_else(|| arrival.source.to_owned(), Cow::into_owned),

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use super::members::{self, Member, Members};
-use super::{InvalidEvent, Told, column, identity, time};
+use super::{InvalidEvent, Told, ToldObject, column, identity, time};
 
 #[derive(Clone, Copy)]
 enum Column {
@@ -179,7 +179,8 @@ pub fn read<'a>(members: &Members<'a>, now: Timestamp) -> Result<Told<'a>, Inval
 }
 
 fn hashed(told: &Told<'_>, time: &Member<'_>) -> String {
-    let (object_type, object_id) = told.object.as_ref().map_or(("", ""), |(kind, id)| (kind, id));
+    let (object_type, object_id) =
+        told.object.as_ref().map_or(("", ""), |it| (&*it.object_type, &*it.id));
     let time_as_sent = time.value.scalar().unwrap_or_default();
     let session_id = told.session_id.as_deref().unwrap_or_default();
     identity::hashed([
@@ -237,15 +238,16 @@ impl<'m, 'a> Chosen<'m, 'a> {
     }
 
     /// Its type and id.
-    fn object(&self) -> Result<Option<(Cow<'a, str>, Cow<'a, str>)>, InvalidEvent> {
+    fn object(&self) -> Result<Option<ToldObject<'a>>, InvalidEvent> {
         let Some(object) = self.0[Column::Object as usize] else { return Ok(None) };
         let id = column::id(object.member, object.within)?;
-        let kind = match (object_type(&object.member.name), self.0[Column::ObjectType as usize]) {
-            (Some(kind), _) => Cow::Borrowed(kind),
-            (None, Some(kind)) => column::type_name(kind.member, kind.within)?,
-            (None, None) => Cow::Borrowed("object"),
-        };
-        Ok(Some((kind, id)))
+        let object_type =
+            match (object_type(&object.member.name), self.0[Column::ObjectType as usize]) {
+                (Some(kind), _) => Cow::Borrowed(kind),
+                (None, Some(kind)) => column::type_name(kind.member, kind.within)?,
+                (None, None) => Cow::Borrowed("object"),
+            };
+        Ok(Some(ToldObject { object_type, id }))
     }
 
     /// The members that are properties: no columns, no credentials, not what `write_json` adds.

@@ -75,9 +75,9 @@ fn epoch(number: &str) -> Option<Timestamp> {
         return Some(from_ms(ms(number.parse().ok()?)));
     }
     Some(from_ms(match whole {
-        ..SECONDS_END => whole * 1_000 + thousandths(fraction),
-        ..MILLISECONDS_END => whole,
-        ..MICROSECONDS_END => whole / 1_000,
+        0..SECONDS_END => whole * 1_000 + thousandths(fraction),
+        SECONDS_END..MILLISECONDS_END => whole,
+        MILLISECONDS_END..MICROSECONDS_END => whole / 1_000,
         _ => whole / 1_000_000,
     }))
 }
