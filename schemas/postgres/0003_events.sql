@@ -44,7 +44,7 @@ begin
     for day in select generate_series(today - 1, today + days_ahead, interval '1 day')::date loop
         leaf := 'events_' || to_char(day, 'YYYY_MM_DD');
         continue when to_regclass(leaf) is not null;
-        execute format('create table %I (like events including defaults)', leaf);
+        execute format('create table %I (like events including defaults including constraints)', leaf);
         execute format('alter table events attach partition %I for values from (%L) to (%L)',
                        leaf, day, day + 1);
     end loop;

@@ -2,9 +2,12 @@
 
 use std::ffi::CString;
 use std::ptr;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::bindings as ffi;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
@@ -60,8 +63,7 @@ async fn check_settings(
     name: &str,
     brokers: i32,
 ) -> anyhow::Result<()> {
-    let described = admin.describe_configs(&[ResourceSpecifier::Topic(name)], options).await?;
-    let Some(Ok(resource)) = described.into_iter().next() else { return Ok(()) };
+    let Some(resource) = describe(admin, options, name).await? else { return Ok(()) };
     let setting = |key: &str| resource.get(key).and_then(|it| it.value.clone()).unwrap_or_default();
     let wanted = &topic.settings["cleanup.policy"];
     let actual = setting("cleanup.policy");
@@ -81,6 +83,25 @@ async fn check_settings(
         bail!("topic {name} has unclean.leader.election.enable=true; set it to false");
     }
     Ok(())
+}
+
+/// The settings of a topic; none where they may not be read. For a moment after its creation a
+/// topic is described as one without settings (tried).
+async fn describe(
+    admin: &AdminClient<DefaultClientContext>,
+    options: &AdminOptions,
+    name: &str,
+) -> anyhow::Result<Option<ConfigResource>> {
+    for _ in 0..30 {
+        let described = admin.describe_configs(&[ResourceSpecifier::Topic(name)], options).await?;
+        match described.into_iter().next() {
+            Some(Ok(resource)) if resource.get("cleanup.policy").is_some() => {
+                return Ok(Some(resource));
+            }
+            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+    Ok(None)
 }
 
 /// Asks the cluster for a topic's id.
