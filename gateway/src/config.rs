@@ -107,9 +107,10 @@ pub struct PublisherConfig {
     /// Milliseconds until an event the brokers have not acknowledged is answered as `retry`.
     #[arg(long, env = "GATEWAY_DELIVERY_TIMEOUT_MS", default_value_t = 5_000, value_name = "MS")]
     pub gateway_delivery_timeout_ms: u64,
-    /// KiB of events that may wait for the brokers; what does not fit is answered as `retry`.
-    #[arg(long, env = "GATEWAY_QUEUE_KBYTES", default_value_t = 16_384, value_name = "KIB")]
-    pub gateway_queue_kbytes: usize,
+    /// KiB of events on their way to the brokers at the same time, each counted with 1 KiB of
+    /// overhead; further requests wait their turn, within GATEWAY_INFLIGHT_BYTES.
+    #[arg(long, env = "GATEWAY_WINDOW_KBYTES", default_value_t = 4_096, value_name = "KIB")]
+    pub gateway_window_kbytes: u32,
 }
 
 impl PublisherConfig {

@@ -8,10 +8,17 @@ use common::config::KafkaConfig;
 use common::event::Event;
 use common::kafka::{Delivery, Headers, KafkaError, Outgoing, Producer, PublishError, ensure_topics};
 use common::topic::USER_ACTIONS;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::PublisherConfig;
+
+/// What a record in flight costs besides its own bytes: librdkafka's books, headers, our delivery.
+const RECORD_OVERHEAD_BYTES: usize = 1 << 10;
+
+/// Room in librdkafka beyond the window: for a request larger than the window, and for records
+/// whose request was abandoned.
+const QUEUE_SPARE_KBYTES: usize = 32 << 10;
 
 /// How often the brokers are looked at: a probe while they are away, a glance while they are not.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
@@ -21,6 +28,8 @@ pub struct Publisher {
     topic: String,
     /// Told when an event was not acknowledged in time: the brokers may hang without a word.
     unanswered: Notify,
+    window: Semaphore,
+    window_bytes: u32,
     flush_timeout: Duration,
 }
 
@@ -32,12 +41,28 @@ impl Publisher {
             kafka,
             config.linger(),
             config.delivery_timeout(),
-            config.gateway_queue_kbytes,
+            config.gateway_window_kbytes as usize + QUEUE_SPARE_KBYTES,
         )
         .context("create a Kafka producer")?;
         let topic = format!("{}{}", kafka.kafka_topic_prefix, USER_ACTIONS.name);
         let flush_timeout = config.delivery_timeout() + Duration::from_secs(1);
-        Ok(Self { producer, topic, unanswered: Notify::new(), flush_timeout })
+        let window_bytes = config.gateway_window_kbytes << 10;
+        Ok(Self {
+            producer,
+            topic,
+            unanswered: Notify::new(),
+            window: Semaphore::new(window_bytes as usize),
+            window_bytes,
+            flush_timeout,
+        })
+    }
+
+    /// Waits until so much may be on its way to the brokers, first come first served. What waits
+    /// here is one body; on its way it is many records, which take several times the memory.
+    pub async fn turn(&self, events: usize, bytes: usize) -> SemaphorePermit<'_> {
+        let wanted = u32::try_from(bytes + events * RECORD_OVERHEAD_BYTES).unwrap_or(u32::MAX);
+        let wanted = wanted.min(self.window_bytes);
+        self.window.acquire_many(wanted).await.expect("the semaphore is never closed")
     }
 
     pub fn is_reachable(&self) -> bool {

@@ -63,6 +63,10 @@ impl Gateway {
         let mut share = self.budget.share();
         let bytes = self.read(head, body, &mut share).await?;
         let batch = split(&bytes, declared)?;
+        let _turn = self.publisher.turn(batch.events.len(), bytes.len()).await;
+        if !self.publisher.is_reachable() {
+            return Err(ApiError::BrokerAway); // They may have gone while we waited.
+        }
         let taken = self.publish(&batch).await?;
         drop(bytes);
         let verdicts = self.settle(taken, wanted).await;
