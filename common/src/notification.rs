@@ -310,9 +310,11 @@ mod tests {
 
     #[test]
     fn half_an_object_is_refused() {
-        let mut json = serde_json::to_value(milestone()).unwrap();
-        json.as_object_mut().unwrap().remove("objectType");
-        assert!(serde_json::from_value::<Alert>(json).is_err());
+        for half in ["objectType", "objectId"] {
+            let mut json = serde_json::to_value(milestone()).unwrap();
+            json.as_object_mut().unwrap().remove(half);
+            assert!(serde_json::from_value::<Alert>(json).is_err(), "without {half}");
+        }
     }
 
     #[test]

@@ -250,11 +250,10 @@ impl<'m, 'a> Chosen<'m, 'a> {
         Ok(Some(ToldObject { object_type, id }))
     }
 
-    /// The members that are properties: no columns, no credentials, not what `write_json` adds.
+    /// The members that are properties: no columns, and not what `write_json` adds.
     fn rest(&self, members: &'m Members<'a>) -> impl Iterator<Item = &'m Member<'a>> {
         members.iter().filter(|member| {
             !self.becomes_a_column(member)
-                && !member.is_credential()
                 && !((member.name == "receivedAt" || member.value.is_absent())
                     && is_canonical(members))
         })
@@ -403,6 +402,25 @@ mod tests {
                 assert_eq!(properties(&given), json!({*name: 5, "a": 1}), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn of_the_names_of_an_object_the_first_in_the_contract_wins() {
+        let names = [
+            "postId",
+            "post_id",
+            "productId",
+            "product_id",
+            "contentId",
+            "content_id",
+            "itemId",
+            "item_id",
+            "sku",
+            "objectId",
+            "object_id",
+        ];
+        let others = r#","type":"t","userId":"u""#;
+        must_rank(&names, others, |event| event.object.unwrap().id);
     }
 
     #[test]
