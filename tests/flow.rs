@@ -1,0 +1,370 @@
+//! The way of an event with nothing broken: whatever it is, however often and by whichever way it is sent.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use tests::events::{Event, Expected};
+use tests::random::{Random, seed};
+use tests::send::{HttpSender, Raw};
+use tests::{Installation, Outcome, Way, Workload, eventually};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_thousand_events_by_three_ways_are_counted_once() -> Outcome {
+    let seed = seed("twenty_thousand_events_by_three_ways_are_counted_once");
+    let tallyman = Installation::new().await?;
+    let (mut gateway, http) = tallyman.start_gateway().await?;
+    let mut processors = [tallyman.start_processor()?, tallyman.start_processor()?];
+    let mut alerter = tallyman.start_alerter()?;
+    for processor in &mut processors {
+        processor.ready().await?;
+    }
+    let sendings = Workload::new(seed).sendings(20_000, 20);
+    let expected = Expected::of(&sendings);
+    ensure!(expected.events.len() == 16_000);
+
+    // The auditor may come at any time, also under load.
+    let audited = tallyman.run("processor", &["audit"]);
+    tokio::try_join!(send_by_three_ways(&tallyman, &http, &sendings), audited)?;
+    let state = tallyman.expect_exact(&expected).await?;
+    ensure!((state.records, state.duplicate) == (20_000, 4_000), "{state}");
+
+    let repeated = duplicates(&sendings);
+    ensure!(repeated.len() == 4_000);
+    send_by_three_ways(&tallyman, &http, &repeated).await?;
+    let state = tallyman.expect_exact(&expected).await?;
+    ensure!((state.records, state.duplicate) == (24_000, 8_000), "{state}");
+
+    tallyman.expect_milestones(&expected).await?;
+    for processor in &processors {
+        let consumed = processor.metric("processor_events_consumed_total").await;
+        ensure!(consumed > 0.0, "one processor did all the work");
+    }
+    for program in processors.iter_mut().chain([&mut alerter, &mut gateway]) {
+        program.stop().await?;
+    }
+    Ok(())
+}
+
+async fn send_by_three_ways(
+    tallyman: &Installation,
+    http: &HttpSender,
+    events: &[Event],
+) -> anyhow::Result<()> {
+    let mut thirds = [const { Vec::new() }; 3];
+    for (at, event) in events.iter().enumerate() {
+        thirds[at % 3].push(event.clone());
+    }
+    let [over_http, without_keys, keyed_wrongly] = thirds;
+    tokio::try_join!(
+        http.accepted(&over_http),
+        tallyman.kcat(&without_keys, Way::KcatWithoutKeys),
+        tallyman.kcat(&keyed_wrongly, Way::KcatKeyedWrongly),
+    )?;
+    Ok(())
+}
+
+/// Every sending that repeated an earlier one.
+fn duplicates(sendings: &[Event]) -> Vec<Event> {
+    let mut seen = std::collections::BTreeSet::new();
+    sendings.iter().filter(|event| !seen.insert(event.n)).cloned().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flat_events_are_stored_whole_and_once_by_whichever_way() -> Outcome {
+    let seed = seed("flat_events_are_stored_whole_and_once_by_whichever_way");
+    let tallyman = Installation::new().await?;
+    let (_gateway, http) = tallyman.start_gateway().await?;
+    let _processor = tallyman.start_processor()?;
+    let mut payloads = vec![wide_event(seed)];
+    for (name, bytes) in examples("accepted")? {
+        if name.starts_with("product_event") || name.starts_with("content_event") {
+            http_accepts(&http, "/api/events", bytes.clone()).await?;
+            payloads.push(serde_json::from_slice(&bytes)?);
+        }
+    }
+    ensure!(payloads.len() >= 5, "the examples are gone");
+    for payload in &payloads {
+        for path in ["/product_events/", "/api-fast/view-event", "/api/events"] {
+            http_accepts(&http, path, payload.to_string()).await?;
+        }
+    }
+    for way in [Way::KcatWithoutKeys, Way::KcatKeyedWrongly] {
+        let lines: Vec<_> = payloads.iter().map(|it| line(it.to_string())).collect();
+        tallyman.kcat(&lines, way).await?;
+    }
+    tallyman.wait_drained().await?;
+    let rows = tallyman.postgres().await?.rows("select properties from events").await?;
+    let mut stored: Vec<Value> = rows.iter().map(|row| row.get(0)).collect();
+    for payload in &payloads {
+        let found = stored.iter().position(|it| it == payload);
+        stored.remove(found.with_context(|| format!("not stored whole: {payload}"))?);
+    }
+    ensure!(stored.is_empty(), "stored more than once: {stored:?}");
+    let in_stream = tallyman.read("unique-actions").await?.len();
+    ensure!(in_stream == payloads.len(), "{in_stream} of {} in the stream", payloads.len());
+    Ok(tallyman.run("processor", &["audit"]).await.map(drop)?)
+}
+
+async fn http_accepts(
+    http: &HttpSender,
+    path: &str,
+    body: impl Into<reqwest::Body>,
+) -> anyhow::Result<()> {
+    let answer = http.post(path, body).await?;
+    ensure!(answer.status == 202, "{path}: {} {}", answer.status, answer.body);
+    Ok(())
+}
+
+/// An event that is only its bytes.
+fn line(json: String) -> Event {
+    Event { json, ..Workload::new(0).event(0) }
+}
+
+/// A flat event of 136 members: 80 strings, 40 integers, 16 booleans.
+fn wide_event(seed: u64) -> Value {
+    let mut random = Random::of(seed);
+    let mut event = serde_json::Map::new();
+    let telling = [
+        ("event_name", "play"),
+        ("content_id", "c001"),
+        ("event_datetime", "2026-03-05T10:20:30.123Z"),
+        ("sid", "s1"),
+    ];
+    event.extend(telling.map(|(name, value)| (name.to_owned(), value.into())));
+    event.insert("userId".to_owned(), format!("u{seed}").into());
+    for at in 0..75 {
+        event.insert(format!("attr_s{at:02}"), format!("{:010x} é \"", random.number()).into());
+    }
+    for at in 0..40 {
+        event.insert(format!("attr_i{at:02}"), random.below(1 << 40).into());
+    }
+    for at in 0..16 {
+        event.insert(format!("attr_b{at:02}"), (random.below(2) == 0).into());
+    }
+    assert_eq!(event.len(), 136);
+    Value::Object(event)
+}
+
+/// The files of `schemas/examples/event.v1`, without their extension.
+fn examples(verdict: &str) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/examples/event.v1");
+    let mut examples = BTreeMap::new();
+    for file in schemas.join(verdict).read_dir()? {
+        let path = file?.path();
+        let name = path.file_stem().context("a file has a name")?.to_string_lossy().into_owned();
+        examples.insert(name, std::fs::read(path)?);
+    }
+    Ok(examples)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_becomes_dead_letters_and_its_neighbours_are_stored() -> Outcome {
+    let seed = seed("poison_becomes_dead_letters_and_its_neighbours_are_stored");
+    let tallyman = Installation::new().await?;
+    // Before the processor starts: the leaves it adds must take over the constraint.
+    let refuse = "alter table events add check (event_type <> 'forbidden')";
+    tallyman.postgres().await?.run(refuse).await?;
+    let mut processor = tallyman.start_processor()?;
+    let (workload, mut neighbours, mut records) = (Workload::new(seed), Vec::new(), Vec::new());
+    let poison = poison()?;
+    for (n, (name, (_, value))) in (0..).zip(&poison) {
+        let partition = (n % 4) as i32;
+        let neighbour = workload.event(n);
+        let good = Some(neighbour.json.clone().into_bytes());
+        records.push(Raw { partition, key: neighbour.user_id.clone(), value: good });
+        records.push(Raw { partition, key: name.clone(), value: value.clone() });
+        neighbours.push(neighbour);
+    }
+    tallyman.produce(&records).await?;
+    let state = tallyman.expect_exact(&Expected::of(&neighbours)).await?;
+    ensure!(state.dead_lettered == poison.len() as i64, "{state}");
+    let origins = dead_letters_in_the_table(&tallyman, &poison).await?;
+    dead_letters_in_the_topic(&tallyman, &poison, &origins).await?;
+    processor.stop().await?;
+    Ok(())
+}
+
+/// Name → (code, bytes).
+type Poison = BTreeMap<String, (String, Option<Vec<u8>>)>;
+/// Name → (partition, offset).
+type Origins = BTreeMap<String, (i32, i64)>;
+
+fn poison() -> anyhow::Result<Poison> {
+    let mut poison = Poison::new();
+    for (name, bytes) in examples("rejected")? {
+        let code = name.split('.').next().unwrap_or_default().to_owned();
+        poison.insert(name, (code, Some(bytes)));
+    }
+    let mut add = |name: &str, code: &str, bytes: Option<Vec<u8>>| {
+        poison.insert(name.to_owned(), (code.to_owned(), bytes));
+    };
+    let event = |note: &str| json!({"type": "like", "userId": "u", "note": note}).to_string();
+    let large = event(&"x".repeat((1 << 20) + 1 - event("").len()));
+    ensure!(large.len() == (1 << 20) + 1);
+    let forbidden = json!({"type": "forbidden", "userId": "u", "postId": "1"}).to_string();
+    add("null", "null_value", None);
+    add("zero bytes", "empty", Some(Vec::new()));
+    add("1 MiB + 1", "too_large", Some(large.into_bytes()));
+    add("binary", "invalid_utf8", Some((128..=255).collect()));
+    add("a row that Postgres refuses", "row_refused", Some(forbidden.clone().into_bytes()));
+    add("such a row once more", "row_refused", Some(forbidden.into_bytes()));
+    Ok(poison)
+}
+
+/// Each is there once, with its code and its bytes; says where each came from.
+async fn dead_letters_in_the_table(
+    tallyman: &Installation,
+    poison: &Poison,
+) -> anyhow::Result<Origins> {
+    let letters = "select record_key, error_code, record_value, partition, record_offset,
+                          error_detail, topic from dead_letters";
+    let mut origins = Origins::new();
+    for row in tallyman.postgres().await?.rows(letters).await? {
+        let name = String::from_utf8(row.get(0))?;
+        let (code, value) = poison.get(&name).with_context(|| format!("{name} is no poison"))?;
+        let (found, bytes): (String, Option<Vec<u8>>) = (row.get(1), row.get(2));
+        let detail: String = row.get(5);
+        ensure!(found == *code, "{name}: expected {code}, found {found} ({detail})");
+        ensure!(bytes == *value, "{name}: its bytes have changed");
+        ensure!(!detail.is_empty(), "{name}: no detail");
+        ensure!(row.get::<_, String>(6) == tallyman.topic("user-actions"));
+        let twice = origins.insert(name.clone(), (row.get(3), row.get(4)));
+        ensure!(twice.is_none(), "{name} is there twice");
+    }
+    ensure!(origins.len() == poison.len(), "{} of {}", origins.len(), poison.len());
+    Ok(origins)
+}
+
+/// Each is there once: key and bytes as they were, reason and origin in headers.
+async fn dead_letters_in_the_topic(
+    tallyman: &Installation,
+    poison: &Poison,
+    origins: &Origins,
+) -> anyhow::Result<()> {
+    let letters = tallyman.read("user-actions.dlq").await?;
+    ensure!(letters.len() == poison.len(), "{} of {}", letters.len(), poison.len());
+    for letter in letters {
+        let name = String::from_utf8(letter.key.clone().context("no key")?)?;
+        let (code, value) = poison.get(&name).with_context(|| format!("{name} is no poison"))?;
+        ensure!(letter.value == *value, "{name}: its bytes have changed");
+        let (partition, offset) = origins[&name];
+        let expected = [
+            ("error_code", code.clone()),
+            ("origin_topic", tallyman.topic("user-actions")),
+            ("origin_partition", partition.to_string()),
+            ("origin_offset", offset.to_string()),
+        ];
+        for (header, expected) in expected {
+            let found = letter.headers.text(header);
+            ensure!(found == Some(&expected), "{name}: {header} is {found:?}, not {expected}");
+        }
+        ensure!(letter.headers.text("error_detail").is_some_and(|it| !it.is_empty()), "{name}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_accepted_example_gets_through_kafka_too() -> Outcome {
+    let tallyman = Installation::new().await?;
+    let mut processor = tallyman.start_processor()?;
+    let examples = examples("accepted")?;
+    let records = examples.iter().map(|(name, bytes)| {
+        let bytes = std::str::from_utf8(bytes).expect("accepted examples are text");
+        Raw { partition: 2, key: name.clone(), value: Some(bytes.into()) }
+    });
+    let records: Vec<_> = records.collect();
+    tallyman.produce(&records).await?;
+    tallyman.produce(&records).await?;
+    tallyman.wait_drained().await?;
+    let postgres = tallyman.postgres().await?;
+    let letters = postgres.rows("select record_key, error_code from dead_letters").await?;
+    let letters =
+        letters.iter().map(|row| (String::from_utf8_lossy(row.get(0)).into_owned(), row.get(1)));
+    let letters: Vec<(String, String)> = letters.collect();
+    ensure!(letters.is_empty(), "dead letters: {letters:?}");
+    let stored = postgres.number("select count(*) from events").await?;
+    let identities = postgres.number("select count(distinct event_id) from events").await?;
+    ensure!(stored == identities, "{stored} rows of {identities} identities");
+    let duplicates = postgres.number("select sum(duplicate)::bigint from accounting").await?;
+    let sent = 2 * records.len() as i64;
+    ensure!(stored + duplicates == sent, "{stored} stored, {duplicates} duplicates of {sent}");
+    ensure!(duplicates > sent / 4, "most examples have an identity of their own");
+    tallyman.run("processor", &["audit"]).await?;
+    processor.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_reaches_each_milestone_once_and_its_owner_is_told() -> Outcome {
+    let tallyman = Installation::new().await?;
+    let (_gateway, http) = tallyman.start_gateway().await?;
+    let mut processor = tallyman.start_processor()?;
+    let mut alerter = tallyman.start_alerter()?;
+    let published = json!({"eventId": "p", "type": "publish", "userId": "author", "postId": "123"});
+    http_accepts(&http, "/api/events", published.to_string()).await?;
+    tallyman.wait_drained().await?; // The owner is known before the likes come, which overtake each other.
+    let like = |n| json!({"eventId": format!("l{n}"), "type": "like", "userId": format!("u{n}"), "postId": "123"});
+    for round in 0..2 {
+        let likes: Vec<_> = (0..120).map(|n| like((n * 7 + round) % 120)).collect();
+        http_accepts(&http, "/api/events", Value::from(likes).to_string()).await?;
+    }
+    tallyman.wait_drained().await?;
+    tallyman.wait_alerted().await?;
+    let told = tallyman.notifications().await?;
+    let told: Vec<_> = told.iter().filter(|it| it["data"]["rule"] == "milestone").collect();
+    ensure!(told.len() == 2, "{told:?}");
+    for (notification, milestone) in told.iter().zip([10, 100]) {
+        let data = &notification["data"];
+        let text = format!("Post 123 reached {milestone} likes");
+        ensure!(notification["specversion"] == "1.0", "{notification}");
+        ensure!(notification["type"] == "tallyman.alert.milestone", "{notification}");
+        ensure!(notification["subject"] == "post/123", "{notification}");
+        ensure!(data["expected"].as_f64() == Some(f64::from(milestone)), "{notification}");
+        ensure!(data["observed"].as_f64() == Some(f64::from(milestone)), "{notification}");
+        ensure!(data["userId"] == "author", "{notification}");
+        ensure!(data["text"] == text.as_str(), "{notification}");
+    }
+    processor.stop().await?;
+    alerter.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sharp_rise_is_told_once_though_nothing_follows() -> Outcome {
+    let tallyman = Installation::new().await?;
+    let mut processor = tallyman.start_processor()?;
+    let mut alerter = tallyman.start_alerter()?;
+    let minute = now_ms() / 60_000;
+    let likes = (0..21).flat_map(|window| {
+        let count = if window == 20 { 70 } else { 1 + window % 3 };
+        (0..count).map(move |n| (minute - 22 + window) * 60_000 + n * 700)
+    });
+    // One partition keeps the order; the times make them distinct.
+    let records = likes.map(|at| {
+        let like = json!({"type": "like", "userId": "u", "postId": "9", "occurredAt": at});
+        Raw { partition: 1, key: "u".to_owned(), value: Some(like.to_string().into_bytes()) }
+    });
+    tallyman.produce(&records.collect::<Vec<_>>()).await?;
+    tallyman.wait_drained().await?;
+    eventually("the rise is told", Duration::from_secs(30), async || {
+        let told = tallyman.notifications().await?;
+        let rises: Vec<_> = told.iter().filter(|it| it["data"]["rule"] == "spike").collect();
+        ensure!(rises.len() == 1, "{} rises told: {rises:?}", rises.len());
+        ensure!(rises[0]["subject"] == "post/9", "{}", rises[0]);
+        ensure!(rises[0]["data"]["observed"].as_f64() == Some(70.0), "{}", rises[0]);
+        Ok(())
+    })
+    .await
+    .map_err(|error| tallyman.with_logs(&error))?;
+    processor.stop().await?;
+    alerter.stop().await?;
+    Ok(())
+}
+
+fn now_ms() -> u64 {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since_1970.expect("after 1970").as_millis() as u64
+}
