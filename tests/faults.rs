@@ -7,9 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use futures_util::{StreamExt, stream};
 use tests::random::{Random, seed};
-use tests::{
-    Installation, Load, Outcome, PrivateServer, Program, Servers, Way, Workload, eventually,
-};
+use tests::{Installation, Load, PrivateServer, Program, Servers, Way, Workload, eventually};
 use tokio::time::sleep;
 
 /// Where the processor is killed, and at which pass, so that something was done before.
@@ -44,7 +42,7 @@ fn is_long() -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_processor_may_die_at_every_kill_point() -> Outcome {
+async fn the_processor_may_die_at_every_kill_point() -> anyhow::Result<()> {
     let seed = seed("the_processor_may_die_at_every_kill_point");
     let cases = PROCESSOR_KILL_POINTS.map(|point| (point, processor_dies_at(point, seed)));
     all_hold(cases, 5).await?;
@@ -68,7 +66,7 @@ async fn processor_dies_at(point: &str, seed: u64) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_alerter_may_die_at_every_kill_point() -> Outcome {
+async fn the_alerter_may_die_at_every_kill_point() -> anyhow::Result<()> {
     let seed = seed("the_alerter_may_die_at_every_kill_point");
     let cases = ALERTER_KILL_POINTS.map(|point| (point, alerter_dies_at(point, seed)));
     all_hold(cases, 4).await?;
@@ -95,7 +93,7 @@ async fn alerter_dies_at(point: &str, seed: u64) -> anyhow::Result<()> {
 
 /// Five installations at once, five rounds each: 25 processors and 25 alerters die.
 #[tokio::test(flavor = "multi_thread")]
-async fn processors_and_alerters_may_die_at_any_moment_under_load() -> Outcome {
+async fn processors_and_alerters_may_die_at_any_moment_under_load() -> anyhow::Result<()> {
     let seed = seed("processors_and_alerters_may_die_at_any_moment_under_load");
     let (rounds, rate) = if is_long() { (40, 1_500) } else { (5, 200) };
     let cases = [1, 2, 3, 4, 5].map(|it| {
@@ -145,7 +143,7 @@ async fn owner(processors: &[Program], random: &mut Random) -> anyhow::Result<us
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_may_forget_everything_under_load() -> Outcome {
+async fn redis_may_forget_everything_under_load() -> anyhow::Result<()> {
     let seed = seed("redis_may_forget_everything_under_load");
     let redis = PrivateServer::start("redis").await?;
     let tallyman = with_private_redis(&redis).await?;
@@ -169,7 +167,7 @@ async fn redis_may_forget_everything_under_load() -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ingestion_goes_on_while_redis_is_away() -> Outcome {
+async fn ingestion_goes_on_while_redis_is_away() -> anyhow::Result<()> {
     let seed = seed("ingestion_goes_on_while_redis_is_away");
     let redis = PrivateServer::start("redis").await?;
     let tallyman = with_private_redis(&redis).await?;
@@ -193,7 +191,7 @@ async fn with_private_redis(redis: &PrivateServer) -> anyhow::Result<Installatio
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgres_may_be_restarted_and_may_crash() -> Outcome {
+async fn postgres_may_be_restarted_and_may_crash() -> anyhow::Result<()> {
     let postgres = PrivateServer::start("postgres").await?;
     let servers = Servers { database_url: postgres.url().await?, ..Servers::shared()? };
     let tallyman = Installation::on(servers).await?;
@@ -202,7 +200,7 @@ async fn postgres_may_be_restarted_and_may_crash() -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_broker_may_be_restarted_and_may_crash() -> Outcome {
+async fn the_broker_may_be_restarted_and_may_crash() -> anyhow::Result<()> {
     let kafka = PrivateServer::start("kafka").await?;
     let servers = Servers { brokers: kafka.url().await?, ..Servers::shared()? };
     let tallyman = Installation::on(servers).await?;
@@ -243,7 +241,7 @@ async fn restarts(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_zombie_that_wakes_up_changes_nothing() -> Outcome {
+async fn a_zombie_that_wakes_up_changes_nothing() -> anyhow::Result<()> {
     let seed = seed("a_zombie_that_wakes_up_changes_nothing");
     let cases = [("inside its transaction", true), ("anywhere", false)];
     let cases = cases.map(|(place, inside)| (place, zombie(seed, inside)));

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use tests::events::{Event, Expected};
 use tests::random::{Random, seed};
 use tests::send::{HttpSender, Raw};
-use tests::{Installation, Outcome, Way, Workload, eventually};
+use tests::{Installation, Way, Workload, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_thousand_events_by_three_ways_are_counted_once() -> Outcome {
+async fn twenty_thousand_events_by_three_ways_are_counted_once() -> anyhow::Result<()> {
     let seed = seed("twenty_thousand_events_by_three_ways_are_counted_once");
     let tallyman = Installation::new().await?;
     let (mut gateway, http) = tallyman.start_gateway().await?;
@@ -73,7 +73,7 @@ fn duplicates(sendings: &[Event]) -> Vec<Event> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn flat_events_are_stored_whole_and_once_by_whichever_way() -> Outcome {
+async fn flat_events_are_stored_whole_and_once_by_whichever_way() -> anyhow::Result<()> {
     let seed = seed("flat_events_are_stored_whole_and_once_by_whichever_way");
     let tallyman = Installation::new().await?;
     let (_gateway, http) = tallyman.start_gateway().await?;
@@ -161,7 +161,7 @@ fn examples(verdict: &str) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn poison_becomes_dead_letters_and_its_neighbours_are_stored() -> Outcome {
+async fn poison_becomes_dead_letters_and_its_neighbours_are_stored() -> anyhow::Result<()> {
     let seed = seed("poison_becomes_dead_letters_and_its_neighbours_are_stored");
     let tallyman = Installation::new().await?;
     // Before the processor starts: the leaves it adds must take over the constraint.
@@ -267,7 +267,7 @@ async fn dead_letters_in_the_topic(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_accepted_example_gets_through_kafka_too() -> Outcome {
+async fn every_accepted_example_gets_through_kafka_too() -> anyhow::Result<()> {
     let tallyman = Installation::new().await?;
     let mut processor = tallyman.start_processor()?;
     let examples = examples("accepted")?;
@@ -298,7 +298,7 @@ async fn every_accepted_example_gets_through_kafka_too() -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_reaches_each_milestone_once_and_its_owner_is_told() -> Outcome {
+async fn an_object_reaches_each_milestone_once_and_its_owner_is_told() -> anyhow::Result<()> {
     let tallyman = Installation::new().await?;
     let (_gateway, http) = tallyman.start_gateway().await?;
     let mut processor = tallyman.start_processor()?;
@@ -333,7 +333,7 @@ async fn an_object_reaches_each_milestone_once_and_its_owner_is_told() -> Outcom
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sharp_rise_is_told_once_though_nothing_follows() -> Outcome {
+async fn a_sharp_rise_is_told_once_though_nothing_follows() -> anyhow::Result<()> {
     let tallyman = Installation::new().await?;
     let mut processor = tallyman.start_processor()?;
     let mut alerter = tallyman.start_alerter()?;
