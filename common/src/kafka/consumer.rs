@@ -48,8 +48,8 @@ impl ConsumerContext for Rebalances {
         list: &mut TopicPartitionList,
     ) {
         if self.closing.load(Ordering::SeqCst) {
-            // Nobody listens any more; every partition was released before.
-            let _already_empty = consumer.incremental_unassign(&TopicPartitionList::new());
+            // Nobody listens any more, and closing waits for this answer.
+            release_all(consumer);
             return;
         }
         let partitions = list
@@ -127,6 +127,22 @@ impl GroupConsumer {
         if let Err(error) = closed {
             warn!(%error, "leaving the consumer group failed; its session will time out");
         }
+    }
+}
+
+/// A member that is dropped instead of leaving (its task was aborted) must not wait for answers
+/// that nobody will give: closing it would hang for ever (tried).
+impl Drop for GroupConsumer {
+    fn drop(&mut self) {
+        self.inner.context().closing.store(true, Ordering::SeqCst);
+        release_all(&*self.inner);
+    }
+}
+
+fn release_all<C: ConsumerContext>(consumer: &impl Consumer<C>) {
+    // Both fail only where there is nothing to release.
+    if let Ok(opened) = consumer.assignment() {
+        let _nothing_to_answer = consumer.incremental_unassign(&opened);
     }
 }
 
