@@ -33,7 +33,6 @@ use crate::partition::{self, Shared};
 pub struct App {
     listener: TcpListener,
     router: Router,
-    readiness: admin::Readiness,
     consumer: GroupConsumer,
     redis: RedisClient,
     shared: Arc<Shared>,
@@ -78,11 +77,11 @@ impl App {
             generation,
             follow_budget: Arc::new(Semaphore::new(config.follow.follow_mib_max << 20)),
             metrics,
+            readiness: context.readiness.clone(),
             seed,
             config,
         };
-        let readiness = context.readiness.clone();
-        Ok(Self { listener, router, readiness, consumer, redis, shared: Arc::new(shared) })
+        Ok(Self { listener, router, consumer, redis, shared: Arc::new(shared) })
     }
 
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
@@ -92,7 +91,7 @@ impl App {
     /// Judges until told to stop; then finishes the batches, leaves the group, and closes last what
     /// others look at.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { listener, router, readiness, consumer, redis, shared } = self;
+        let Self { listener, router, consumer, redis, shared } = self;
         let admin_stop = CancellationToken::new();
         let mut admin = JoinSet::new();
         admin.spawn(admin::serve(listener, router, admin_stop.clone()));
@@ -106,7 +105,7 @@ impl App {
         tasks.spawn(shared.counters.clone().show_days(helpers_stop.clone()));
         tasks.spawn(shared.dedup.clone().teach_redis(helpers_stop.clone()));
         tasks.spawn(keep_leaves(shared.pool.clone(), helpers_stop.clone()));
-        tasks.spawn(watch_health(shared.clone(), redis.clone(), readiness, helpers_stop.clone()));
+        tasks.spawn(watch_health(shared.clone(), redis.clone(), helpers_stop.clone()));
         let judging = {
             let (stop, helpers_stop) = (shutdown.clone(), helpers_stop.clone());
             async move {
@@ -207,7 +206,6 @@ async fn keep_leaves(pool: Pool, stop: CancellationToken) -> anyhow::Result<()> 
 async fn watch_health(
     shared: Arc<Shared>,
     redis: RedisClient,
-    readiness: admin::Readiness,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     loop {
@@ -217,7 +215,7 @@ async fn watch_health(
             }
             Err(error) => Err(error.to_string()),
         };
-        readiness.set("postgres", state);
+        shared.readiness.set("postgres", state);
         // Redis only makes counters stale: it shows in a metric, not in readiness.
         if !redis.is_connected() {
             debug!("redis is away");
@@ -227,7 +225,7 @@ async fn watch_health(
         let used = total.saturating_sub(shared.follow_budget.available_permits());
         shared.metrics.follow_bytes.set(i64::try_from(used).unwrap_or(i64::MAX));
         if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
-            readiness.set("postgres", Err("stopping".to_owned()));
+            shared.readiness.set("postgres", Err("stopping".to_owned()));
             return Ok(());
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use common::admin::Readiness;
 use common::kafka::{
     GroupOffsets, KafkaError, PartitionReader, Partitions, RecordBatch, TopicPartition,
     is_offset_reset, topic_id,
@@ -39,6 +40,7 @@ pub struct Shared {
     /// Memory for judged batches that wait for followers.
     pub follow_budget: Arc<Semaphore>,
     pub metrics: ProcessorMetrics,
+    pub readiness: Readiness,
     pub seed: u64,
 }
 
@@ -87,6 +89,7 @@ pub async fn run(
             }
             Err(HoldError::Halted(reason)) => {
                 error!(%source, "the partition is halted: {reason}");
+                shared.readiness.set("partitions", Err(format!("{source} is halted: {reason}")));
                 stop.cancelled().await;
                 return;
             }

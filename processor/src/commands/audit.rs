@@ -1,6 +1,6 @@
 //! `processor audit`: Postgres, Redis, the unique stream and the ledger at equal marks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub async fn run(config: Config, wait_seconds: u64) -> anyhow::Result<ExitCode> 
     report.add("accounting", audit.check_accounting().await);
     report.add("rows", audit.check_rows().await);
     report.add("rollups", audit.check_rollups().await);
-    report.add("counters", audit.check_counters().await);
+    report.add("counters", audit.check_counters(deadline).await);
     report.add("daily users", audit.check_days(deadline).await);
     report.add("unique stream", audit.check_relay().await);
     Ok(report.conclude())
@@ -192,8 +192,8 @@ impl Audit {
 
     /// Compares every counter with Postgres; those that differ from one snapshot are looked at
     /// again at the very marks under which Redis showed them.
-    async fn check_counters(&self) -> anyhow::Result<String> {
-        let (expected, total) = self.differing().await?;
+    async fn check_counters(&self, deadline: Instant) -> anyhow::Result<String> {
+        let (expected, total) = self.differing(deadline).await?;
         let mut wrong = Vec::new();
         for chunk in expected.chunks(CHUNK) {
             wrong.extend(self.wrong_at_equal_marks(chunk).await?);
@@ -205,7 +205,7 @@ impl Audit {
     }
 
     /// Counters that are not what a snapshot says, and those it does not know.
-    async fn differing(&self) -> anyhow::Result<(Vec<Counter>, usize)> {
+    async fn differing(&self, deadline: Instant) -> anyhow::Result<(Vec<Counter>, usize)> {
         let client = self.pool.get().await?;
         let statement = client.prepare(include_str!("../follow/read_all_counts.sql")).await?;
         let none: [&str; 0] = [];
@@ -224,19 +224,32 @@ impl Audit {
                 }
             }
         }
-        let unknown = self.unknown_keys(&known).await?;
-        if let Some(first) = unknown.first() {
-            // A counter born after the snapshot is known to a later one.
+        self.wait_until_known(self.unknown_keys(&known).await?, deadline).await?;
+        Ok((differing, known.len()))
+    }
+
+    /// A counter born after the snapshot is known to the rollups as soon as they have caught up.
+    async fn wait_until_known(
+        &self,
+        mut unknown: Vec<String>,
+        deadline: Instant,
+    ) -> anyhow::Result<()> {
+        while !unknown.is_empty() {
+            let client = self.pool.get().await?;
             let later = client.query(include_str!("../follow/read_all_counts.sql"), &[]).await?;
-            let later: HashMap<String, ()> = later
+            let later: HashSet<String> = later
                 .iter()
-                .map(|row| (keys::counter(row.get(0), row.get(1), row.get(2)), ()))
+                .map(|row| keys::counter(row.get(0), row.get(1), row.get(2)))
                 .collect();
-            if !later.contains_key(first) {
-                bail!("{} counters that Postgres does not know, first {first}", unknown.len());
+            unknown.retain(|key| !later.contains(key));
+            if let Some(first) = unknown.first() {
+                if Instant::now() >= deadline {
+                    bail!("{} counters that Postgres does not know, first {first}", unknown.len());
+                }
+                sleep(Duration::from_millis(200)).await;
             }
         }
-        Ok((differing, known.len()))
+        Ok(())
     }
 
     async fn unknown_keys(&self, known: &HashMap<String, ()>) -> anyhow::Result<Vec<String>> {

@@ -1,0 +1,219 @@
+//! The processor against real Kafka, Postgres and Redis.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+mod installation;
+
+use std::time::Duration;
+
+use common::kafka::{GroupOffsets, TopicPartition};
+use fred::prelude::HashesInterface;
+use installation::{Installation, client, eventually, like};
+use rdkafka::admin::{NewTopic, TopicReplication};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_in_two_partitions_at_the_same_moment_are_one_row() {
+    let tallyman = Installation::new().await;
+    let processor = tallyman.start().await;
+    let likes: Vec<_> = (0..3_000).map(|n| like(&format!("e{n}"), "p1")).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| tallyman.send(0, &likes));
+        scope.spawn(|| tallyman.send(1, &likes));
+    });
+    tallyman.drained(6_000).await;
+    assert_eq!(tallyman.rows().await, 3_000);
+    assert_eq!(tallyman.likes("p1").await, 3_000);
+    let mut unique = tallyman.unique_ids();
+    unique.dedup();
+    assert_eq!(unique.len(), 3_000);
+    assert_eq!(tallyman.read_all("unique-actions", "origin").len(), 3_000);
+    tallyman.audit().await;
+    processor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_postgres_refuses_is_a_dead_letter_and_its_copy_is_judged_in_its_place() {
+    let tallyman = Installation::new().await;
+    tallyman.execute("alter table events add check (not properties ? 'poison')").await;
+    let processor = tallyman.start().await;
+    let poison =
+        r#"{"eventId":"e1","userId":"u1","postId":"p1","type":"like","poison":1}"#.to_owned();
+    let batch = [like("e0", "p1"), poison, like("e1", "p1"), like("e2", "p1")];
+    tallyman.send(0, &batch);
+    tallyman.drained(4).await;
+    assert_eq!(tallyman.rows().await, 3);
+    assert_eq!(tallyman.likes("p1").await, 3);
+    let refused = "select count(*) from dead_letters where error_code = 'row_refused'";
+    assert_eq!(tallyman.number(refused).await, 1);
+    let letters = tallyman.read_all("user-actions.dlq", "error_code");
+    assert_eq!(letters.len(), 1);
+    assert_eq!((&*letters[0].0, &*letters[0].1), (&*batch[1], "row_refused"));
+    tallyman.audit().await;
+    processor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_cut_at_any_moment_cost_nothing() {
+    let tallyman = Installation::new().await;
+    let processor = tallyman.start().await;
+    let likes: Vec<_> = (0..20_000).map(|n| like(&format!("e{}", n % 16_000), "p1")).collect();
+    tallyman.send(0, &likes[..10_000]);
+    tallyman.send(1, &likes[10_000..]);
+    // Sessions of this installation are told by the schema in which they work.
+    let cut = "select count(pg_terminate_backend(l.pid)) from pg_locks as l
+                where l.relation = 'consumer_ledger'::regclass and l.pid <> pg_backend_pid()";
+    let consumed = "select (coalesce(sum(consumed), 0))::bigint from consumer_ledger";
+    let mut cuts = 0;
+    while cuts < 12 && tallyman.number(consumed).await < 20_000 {
+        cuts += tallyman.number(cut).await;
+    }
+    assert!(cuts > 0, "everything was judged before a session could be cut");
+    tallyman.drained(20_000).await;
+    assert_eq!(tallyman.rows().await, 16_000);
+    assert_eq!(tallyman.likes("p1").await, 16_000);
+    assert_eq!(tallyman.unique_ids().len(), 16_000);
+    tallyman.audit().await;
+    processor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_owner_is_refused_and_takes_the_partition_again() {
+    let tallyman = Installation::new().await;
+    let processor = tallyman.start().await;
+    tallyman.send(0, &[like("e1", "p1")]);
+    tallyman.drained(1).await;
+    tallyman.execute("update consumer_ledger set owner_epoch = owner_epoch + 5").await;
+    tallyman.send(0, &[like("e1", "p1"), like("e2", "p1")]);
+    tallyman.drained(3).await;
+    assert_eq!(tallyman.rows().await, 2);
+    let epoch = "select owner_epoch from consumer_ledger where partition = 0";
+    assert_eq!(tallyman.number(epoch).await, 7, "taken, usurped by five, taken again");
+    tallyman.audit().await;
+    processor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recreated_topic_halts_its_partitions_loudly() {
+    let tallyman = Installation::new().await;
+    let processor = tallyman.start().await;
+    tallyman.send(0, &[like("e1", "p1")]);
+    tallyman.drained(1).await;
+    processor.stop().await;
+    let topic = tallyman.topic("user-actions");
+    let (admin, options) = tallyman.admin();
+    admin.delete_topics(&[&topic], &options).await.unwrap();
+    let recreate = || async {
+        let new = NewTopic::new(&topic, 2, TopicReplication::Fixed(1))
+            .set("message.timestamp.type", "LogAppendTime");
+        admin.create_topics(&[new], &options).await.unwrap()[0].is_ok()
+    };
+    eventually("the topic can be created anew", recreate).await;
+    let processor = tallyman.start().await;
+    tallyman.send(0, &[like("e2", "p1"), like("e3", "p1")]);
+    eventually("the daemon says that it halts", || async {
+        !processor.context.readiness.is_ready()
+    })
+    .await;
+    assert_eq!(tallyman.rows().await, 1, "nothing is judged on another topic's ledger");
+    processor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_group_offset_is_found_again_in_the_output_topics() {
+    let tallyman = Installation::new().await;
+    let processor = tallyman.start().await;
+    tallyman.send(0, &[like("e1", "p1"), "no event".to_owned(), like("e2", "p1")]);
+    tallyman.drained(3).await;
+    processor.stop().await;
+    let (admin, options) = tallyman.admin();
+    let group = tallyman.config.consumer_group.as_str();
+    let deleted = || async { admin.delete_groups(&[group], &options).await.unwrap()[0].is_ok() };
+    eventually("the group is empty and can be deleted", deleted).await;
+    let processor = tallyman.start().await;
+    tallyman.send(0, &[like("e2", "p1"), like("e3", "p1")]);
+    tallyman.drained(5).await;
+    assert_eq!(tallyman.unique_ids(), ["e1", "e2", "e3"]);
+    assert_eq!(tallyman.read_all("user-actions.dlq", "error_code").len(), 1);
+    processor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_key_of_another_type_stops_nobody() {
+    let tallyman = Installation::new().await;
+    let processor = tallyman.start().await;
+    tallyman.send(0, &[like("e0", "p2")]);
+    eventually("the counters are live", || async { tallyman.likes("p2").await == 1 }).await;
+    let () = tallyman.redis.hset("post:p1:likes", ("not", "a number")).await.unwrap();
+    tallyman.send(0, &[like("e1", "p1"), like("e2", "p2")]);
+    tallyman.drained(3).await;
+    eventually("the neighbour is counted", || async { tallyman.likes("p2").await == 2 }).await;
+    processor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flushed_redis_is_rebuilt_and_counts_on() {
+    let tallyman = Installation::new().await;
+    let processor = tallyman.start().await;
+    tallyman.send(0, &[like("e1", "p1"), like("e2", "p1")]);
+    tallyman.drained(2).await;
+    eventually("both are counted", || async { tallyman.likes("p1").await == 2 }).await;
+    tallyman.flush_redis().await;
+    tallyman.send(1, &[like("e2", "p1"), like("e3", "p1")]);
+    eventually("the counter is back", || async { tallyman.likes("p1").await == 3 }).await;
+    tallyman.audit().await;
+    processor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aborted_transactions_of_a_producer_are_neither_counted_nor_lag() {
+    let tallyman = Installation::new().await;
+    let processor = tallyman.start().await;
+    let producer: BaseProducer =
+        client(&tallyman.config).set("transactional.id", &tallyman.topic("x")).create().unwrap();
+    producer.init_transactions(Duration::from_secs(10)).unwrap();
+    for (id, commit) in [("e1", true), ("e2", false), ("e3", true)] {
+        producer.begin_transaction().unwrap();
+        let (topic, value) = (tallyman.topic("user-actions"), like(id, "p1"));
+        let record = BaseRecord::<(), _>::to(&topic).partition(0).payload(&value);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.flush(Duration::from_secs(10)).unwrap();
+        match commit {
+            true => producer.commit_transaction(Duration::from_secs(10)).unwrap(),
+            false => producer.abort_transaction(Duration::from_secs(10)).unwrap(),
+        }
+    }
+    tallyman.drained(2).await;
+    let source = TopicPartition { topic: tallyman.topic("user-actions"), partition: 0 };
+    let offsets =
+        GroupOffsets::of(&tallyman.config.kafka, &tallyman.config.consumer_group).unwrap();
+    let high = offsets.watermarks(&source).await.unwrap().high;
+    assert_eq!(high, 6, "three records and three control records");
+    let next = "select next_offset from consumer_ledger where partition = 0";
+    eventually("the ledger passes the last control record", || async {
+        tallyman.number(next).await == high
+    })
+    .await;
+    assert_eq!(tallyman.unique_ids(), ["e1", "e3"]);
+    tallyman.audit().await;
+    processor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_postgres_makes_every_cache_void() {
+    let tallyman = Installation::new().await;
+    let processor = tallyman.start().await;
+    tallyman.send(0, &[like("e1", "p1")]);
+    tallyman.drained(1).await;
+    processor.stop().await;
+    tallyman.execute("update generation set timeline = 'FFFFFFFF'").await;
+    let processor = tallyman.start().await;
+    tallyman.send(0, &[like("e1", "p1"), like("e2", "p1")]);
+    tallyman.drained(3).await;
+    assert_eq!(tallyman.number("select n from generation").await, 2);
+    eventually("the counters are counted anew", || async { tallyman.likes("p1").await == 2 }).await;
+    let epoch: Option<String> = tallyman.redis.hget("tm:counters", "epoch").await.unwrap();
+    assert!(epoch.is_some_and(|epoch| epoch.starts_with("2-")));
+    tallyman.audit().await;
+    processor.stop().await;
+}
