@@ -66,6 +66,7 @@ impl Installation {
     /// Waits until the alerter has committed more than before.
     pub async fn alerter_progress(&self, within: Duration) -> anyhow::Result<()> {
         let offsets = self.group_offsets("alerter")?;
+        // Unknown while the transaction of a killed alerter is being decided.
         let committed = async || {
             let mut sum = 0;
             for partition in 0..PARTITIONS {
@@ -74,7 +75,7 @@ impl Installation {
             }
             anyhow::Ok(sum)
         };
-        let before = committed().await?;
+        let before = eventually("the alerter's offsets are known", within, committed).await?;
         let moved = eventually("the alerter commits", within, async || {
             ensure!(committed().await? > before, "its offsets stay at {before}");
             Ok(())
