@@ -24,7 +24,7 @@ pub struct App {
     gateway: Arc<Gateway>,
     readiness: Readiness,
     drain_delay: Duration,
-    drain_max: Duration,
+    grace: Duration,
 }
 
 impl App {
@@ -54,8 +54,7 @@ impl App {
             gateway,
             readiness: context.readiness.clone(),
             drain_delay: config.http.drain_delay(),
-            // A quarter of the grace period is left for the flush behind it.
-            drain_max: cli.daemon.grace() * 3 / 4,
+            grace: cli.daemon.grace(),
         })
     }
 
@@ -65,7 +64,9 @@ impl App {
 
     /// Serves until the shutdown; then not ready → no new connections → finish → flush.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, gateway, readiness, drain_delay, drain_max } = self;
+        let Self { server, gateway, readiness, drain_delay, grace } = self;
+        // Half of the grace period for open requests, a quarter for the flush behind them.
+        let (drain_max, flush_max) = (grace / 2, grace / 4);
         let watchers = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn({
@@ -87,7 +88,7 @@ impl App {
             }
         });
         let ended = daemon::join_all(tasks, &shutdown).await;
-        if let Err(error) = gateway.publisher.flush().await {
+        if let Err(error) = gateway.publisher.flush(flush_max).await {
             warn!(%error, "events nobody waits for any more may not have reached Kafka");
         }
         ended

@@ -29,7 +29,9 @@ pub fn main() -> ExitCode {
             app.run(context.shutdown).await
         }),
         Command::Keys(keys) => daemon::run_command(keys::run(keys, &cli.postgres)),
-        Command::CheckConfig(_) => daemon::run_command(everyone::check_config::<Cli>(cli.servers())),
+        Command::CheckConfig(_) => {
+            daemon::run_command(everyone::check_config::<Cli>(cli.servers()))
+        }
         Command::Completions { shell } => everyone::completions::<Cli>(*shell),
     }
 }

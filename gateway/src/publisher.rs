@@ -6,7 +6,9 @@ use anyhow::{Context, bail};
 use common::admin::Readiness;
 use common::config::KafkaConfig;
 use common::event::Event;
-use common::kafka::{Delivery, Headers, KafkaError, Outgoing, Producer, PublishError, ensure_topics};
+use common::kafka::{
+    Delivery, Headers, KafkaError, Outgoing, Producer, PublishError, ensure_topics,
+};
 use common::topic::USER_ACTIONS;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +32,6 @@ pub struct Publisher {
     unanswered: Notify,
     window: Semaphore,
     window_bytes: u32,
-    flush_timeout: Duration,
 }
 
 impl Publisher {
@@ -45,7 +46,6 @@ impl Publisher {
         )
         .context("create a Kafka producer")?;
         let topic = format!("{}{}", kafka.kafka_topic_prefix, USER_ACTIONS.name);
-        let flush_timeout = config.delivery_timeout() + Duration::from_secs(1);
         let window_bytes = config.gateway_window_kbytes << 10;
         Ok(Self {
             producer,
@@ -53,7 +53,6 @@ impl Publisher {
             unanswered: Notify::new(),
             window: Semaphore::new(window_bytes as usize),
             window_bytes,
-            flush_timeout,
         })
     }
 
@@ -96,7 +95,11 @@ impl Publisher {
 
     /// Keeps readiness and reachability up to date. Ends with an error when the producer can never
     /// send again: only a new process has a new one.
-    pub async fn watch(&self, readiness: &Readiness, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn watch(
+        &self,
+        readiness: &Readiness,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
         loop {
             if let Some(reason) = self.producer.fatal_error() {
                 bail!("the Kafka producer failed for good: {reason}");
@@ -115,7 +118,7 @@ impl Publisher {
     }
 
     /// Waits until everything queued was answered: also what nobody waits for any more.
-    pub async fn flush(&self) -> Result<(), KafkaError> {
-        self.producer.flush(self.flush_timeout).await
+    pub async fn flush(&self, time_max: Duration) -> Result<(), KafkaError> {
+        self.producer.flush(time_max).await
     }
 }

@@ -99,7 +99,10 @@ mod tests {
 
     #[test]
     fn three_dotted_parts_are_a_token() {
-        assert_eq!(found("/", &[("Authorization", "Bearer a.b.c")]).as_deref(), Some("token a.b.c"));
+        assert_eq!(
+            found("/", &[("Authorization", "Bearer a.b.c")]).as_deref(),
+            Some("token a.b.c")
+        );
         assert_eq!(found("/", &[("Authorization", "Bearer a.b")]).as_deref(), Some("key a.b"));
     }
 

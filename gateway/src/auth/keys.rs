@@ -28,6 +28,9 @@ const REFRESHES_PER_NOTE: u32 = 5;
 /// How long a request waits for Postgres to tell whether its key is a new one.
 const LOOKUP_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// How long the refresh waits: a server that hangs must be told from one that has nothing new.
+const REFRESH_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// Look-ups at the same time: a flood of wrong keys must not take all connections.
 const LOOKUPS_MAX: usize = 4;
 
@@ -139,20 +142,20 @@ impl Keys {
         readiness: &Readiness,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
+        readiness.report("postgres", Ok(())); // `load` was there a moment ago.
         let mut was_away = false;
         for round in 1_u32.. {
             let stopping = tokio::select! {
                 () = stop.cancelled() => true,
                 () = tokio::time::sleep(REFRESH_INTERVAL) => false,
             };
-            let mut state = Ok(());
-            if stopping || round.is_multiple_of(REFRESHES_PER_NOTE) {
-                state = self.note_use().await;
-            }
+            let noting = stopping || round.is_multiple_of(REFRESHES_PER_NOTE);
+            let state = tokio::time::timeout(REFRESH_TIME_MAX, self.synchronise(noting))
+                .await
+                .unwrap_or_else(|_elapsed| Err(anyhow::anyhow!("Postgres does not answer")));
             if stopping {
                 break;
             }
-            state = state.and(self.refresh().await);
             match &state {
                 Err(error) if !was_away => warn!("the keys known so far stay in force: {error:#}"),
                 Ok(()) if was_away => info!("Postgres is back, the keys are fresh again"),
@@ -162,6 +165,11 @@ impl Keys {
             readiness.report("postgres", state.map_err(|error| format!("{error:#}")));
         }
         Ok(())
+    }
+
+    async fn synchronise(&self, noting: bool) -> anyhow::Result<()> {
+        self.refresh().await?;
+        if noting { self.note_use().await } else { Ok(()) }
     }
 
     async fn refresh(&self) -> anyhow::Result<()> {

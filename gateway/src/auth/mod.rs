@@ -54,7 +54,9 @@ pub enum AuthError {
          Basic as the user); `gateway keys create` makes one"
     )]
     Missing,
-    #[error("this API key is not known here, or was revoked; `gateway keys list` shows those in force")]
+    #[error(
+        "this API key is not known here, or was revoked; `gateway keys list` shows those in force"
+    )]
     Unknown,
     #[error("a JWT was sent, but this gateway is not set up for tokens; send an API key")]
     TokensNotConfigured,

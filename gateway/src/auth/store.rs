@@ -74,7 +74,8 @@ impl KeyStore {
 
     pub async fn list(&self) -> anyhow::Result<Vec<KeyRecord>> {
         let client = self.pool.get().await.context("connect to Postgres")?;
-        let rows = client.query(include_str!("list_keys.sql"), &[]).await.context("list the keys")?;
+        let rows =
+            client.query(include_str!("list_keys.sql"), &[]).await.context("list the keys")?;
         rows.iter().map(key_record).collect()
     }
 

@@ -66,7 +66,9 @@ async fn list(store: &KeyStore, output: Output) -> anyhow::Result<()> {
     match output {
         Output::Json => keys.iter().for_each(|key| println!("{}", as_json(key))),
         Output::Text if keys.is_empty() => {
-            eprintln!("There is no key yet; `gateway keys create --name me --rights write` makes one.");
+            eprintln!(
+                "There is no key yet; `gateway keys create --name me --rights write` makes one."
+            );
         }
         Output::Text => {
             let widest = keys.iter().map(|key| key.name.chars().count()).max().unwrap_or(0).max(4);
@@ -91,7 +93,8 @@ fn columns(key: &KeyRecord) -> [String; 7] {
         key.name.clone(),
         seconds(key.created_at),
         key.last_used_at.map_or_else(|| "never".to_owned(), seconds),
-        key.revoked_at.map_or_else(|| "in force".to_owned(), |at| format!("revoked {}", seconds(at))),
+        key.revoked_at
+            .map_or_else(|| "in force".to_owned(), |at| format!("revoked {}", seconds(at))),
     ]
 }
 

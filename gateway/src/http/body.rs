@@ -97,7 +97,8 @@ async fn read_compressed(
     let mut all = Vec::new();
     loop {
         all.reserve(STEP);
-        let read = decoder.read_buf(&mut all).await.map_err(|error| as_api_error(encoding, error))?;
+        let read =
+            decoder.read_buf(&mut all).await.map_err(|error| as_api_error(encoding, error))?;
         if read == 0 {
             return Ok(all.into());
         }

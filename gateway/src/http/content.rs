@@ -29,11 +29,12 @@ pub fn declared(headers: &HeaderMap) -> Result<Declared, ApiError> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Declared::Nothing) };
     let essence = essence(value);
     match essence.as_str() {
-        "application/x-ndjson" | "application/ndjson" | "application/jsonl"
-        | "application/json-lines" | "application/x-jsonlines" => Ok(Declared::Lines),
-        _ if is_surely_not_json(&essence) => {
-            Err(ApiError::UnsupportedMediaType { found: essence })
-        }
+        "application/x-ndjson"
+        | "application/ndjson"
+        | "application/jsonl"
+        | "application/json-lines"
+        | "application/x-jsonlines" => Ok(Declared::Lines),
+        _ if is_surely_not_json(&essence) => Err(ApiError::UnsupportedMediaType { found: essence }),
         _ => Ok(Declared::Nothing),
     }
 }
@@ -103,7 +104,8 @@ mod tests {
     #[test]
     fn only_a_type_that_is_surely_something_else_is_refused() {
         let taken = |value| declared(&with(header::CONTENT_TYPE, value)).is_ok();
-        for value in ["application/json; charset=utf-8", "text/plain", "application/x-foo", "json"] {
+        for value in ["application/json; charset=utf-8", "text/plain", "application/x-foo", "json"]
+        {
             assert!(taken(value), "{value}");
         }
         for value in ["multipart/form-data; boundary=x", "Image/PNG", "text/csv;header=present"] {
@@ -113,7 +115,8 @@ mod tests {
 
     #[test]
     fn lines_are_announced_by_any_of_their_types() {
-        for value in ["application/x-ndjson", "Application/NDJSON; charset=utf-8", "application/jsonl"]
+        for value in
+            ["application/x-ndjson", "Application/NDJSON; charset=utf-8", "application/jsonl"]
         {
             let declared = declared(&with(header::CONTENT_TYPE, value)).unwrap();
             assert_eq!(declared, Declared::Lines, "{value}");

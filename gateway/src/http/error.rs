@@ -73,9 +73,9 @@ impl ApiError {
             | Self::IncompleteBody => StatusCode::BAD_REQUEST,
             Self::Auth(AuthError::LacksRight { .. }) => StatusCode::FORBIDDEN,
             Self::Auth(AuthError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Auth(AuthError::Missing | AuthError::Unknown | AuthError::TokensNotConfigured) => {
-                StatusCode::UNAUTHORIZED
-            }
+            Self::Auth(
+                AuthError::Missing | AuthError::Unknown | AuthError::TokensNotConfigured,
+            ) => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,

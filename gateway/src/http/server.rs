@@ -86,7 +86,8 @@ impl Server {
 
     /// The next connection, once there is a place for it.
     async fn accept(&self) -> (TcpStream, OwnedSemaphorePermit) {
-        let place = self.places.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let place =
+            self.places.clone().acquire_owned().await.expect("the semaphore is never closed");
         loop {
             match self.listener.accept().await {
                 Ok((stream, _peer)) => return (stream, place),

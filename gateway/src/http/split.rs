@@ -125,7 +125,9 @@ fn invalid_json(error: serde_json::Error) -> ApiError {
 /// What begins neither with `{` nor with `[`.
 fn neither(body: &[u8]) -> ApiError {
     let detail = match body {
-        [0x1f, 0x8b, ..] => "the body is compressed with gzip; say so with `Content-Encoding: gzip`",
+        [0x1f, 0x8b, ..] => {
+            "the body is compressed with gzip; say so with `Content-Encoding: gzip`"
+        }
         [0x28, 0xb5, 0x2f, 0xfd, ..] => {
             "the body is compressed with zstd; say so with `Content-Encoding: zstd`"
         }

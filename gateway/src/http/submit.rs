@@ -226,10 +226,9 @@ fn reason(invalid: &InvalidEvent, shape: Shape, index: usize) -> Reason {
 
 fn retry_reason(error: &PublishError) -> (&'static str, &'static str) {
     match error {
-        PublishError::Full => (
-            "overloaded",
-            "too much is waiting for Kafka; the event was not stored, send it again",
-        ),
+        PublishError::Full => {
+            ("overloaded", "too much is waiting for Kafka; the event was not stored, send it again")
+        }
         PublishError::Away(_) => (
             "broker_away",
             "Kafka did not confirm the event; it may be stored or not: send it again with this \

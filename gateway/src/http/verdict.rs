@@ -111,7 +111,12 @@ impl Verdicts {
         match self.decisive() {
             Some(reason) if self.len() == 1 => reason.detail.to_string(),
             Some(reason) if self.retry > 0 => {
-                format!("{} of {} events are to be sent again: {}", self.retry, self.len(), reason.detail)
+                format!(
+                    "{} of {} events are to be sent again: {}",
+                    self.retry,
+                    self.len(),
+                    reason.detail
+                )
             }
             _ => format!(
                 "none of the {} events can be accepted; `results` says why and where",

@@ -1,0 +1,15 @@
+//! The gateway against real Kafka and Postgres.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+mod auth;
+mod commands;
+mod encodings;
+mod installation;
+mod limits;
+mod outage;
+mod problems;
+mod raw;
+mod shapes;
+mod stop;
+mod verdicts;
