@@ -1,6 +1,6 @@
 //! Takes a partition of unique actions, watches it, and gives it up; each batch is one transaction.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::ensure;
@@ -20,6 +20,7 @@ use crate::readiness::{Begun, Taking};
 use crate::rules::Rules;
 use crate::state::UnreadableState;
 use crate::watch::{Changes, Watch};
+use crate::windows::Now;
 
 /// What all partitions of this instance share.
 pub struct Shared {
@@ -183,7 +184,7 @@ impl Partition {
         let source =
             TopicPartition { topic: state_topic.clone(), partition: self.source.partition };
         let end = offsets.watermarks(&source).await?;
-        let mut watch = Watch::new(rules.clone(), now_ms());
+        let mut watch = Watch::new(rules.clone(), now());
         let mut reader = RangeReader::open(kafka, &source, end.low..end.high)?;
         let mut progress = Progress::new();
         while let Some(records) = reader.next().await? {
@@ -208,19 +209,19 @@ impl Partition {
         let mut quiet = Quiet::default();
         // Only reading is cancelled: a transaction that was begun is always ended.
         while let Some(batch) = stop.run_until_cancelled(reader.read(self.shared.limits)).await {
-            let now_ms = now_ms();
+            let now = now();
             let mut records = 0;
             match batch? {
                 Some(batch) => {
                     records = batch.records.len() as u64;
                     for record in &batch.records {
-                        taken.watch.observe(record.value.as_deref().unwrap_or_default(), now_ms);
+                        taken.watch.observe(record.value.as_deref().unwrap_or_default(), now);
                     }
                     taken.next = batch.to;
                 }
-                None => self.follow_wall(&mut taken, &mut quiet, now_ms).await?,
+                None => self.follow_wall(&mut taken, &mut quiet, now).await?,
             }
-            taken.watch.close(now_ms);
+            taken.watch.close(now);
             if taken.next != quiet.committed || taken.watch.has_changes() {
                 self.commit(&mut taken).await?;
                 quiet.committed = taken.next;
@@ -237,23 +238,23 @@ impl Partition {
         &self,
         taken: &mut Taken,
         quiet: &mut Quiet,
-        now_ms: i64,
+        now: Now,
     ) -> Result<(), Lost> {
-        if !taken.watch.clock().is_quiet(now_ms) {
+        if !taken.watch.clock().is_quiet(now) {
             return Ok(());
         }
-        if now_ms >= quiet.asked_ms + self.shared.rules.timing.quiet_ms {
+        if now.steady_ms >= quiet.asked_ms + self.shared.rules.timing.quiet_ms {
             let Ok(marks) = self.shared.offsets.watermarks(&self.source).await else {
                 return Ok(());
             };
             if marks.low > taken.next {
                 return Err(Lost::Behind { next: taken.next, low: marks.low });
             }
-            quiet.asked_ms = now_ms;
+            quiet.asked_ms = now.steady_ms;
             quiet.is_at_end = marks.high <= taken.next;
         }
         if quiet.is_at_end {
-            taken.watch.clock().follow_wall(now_ms);
+            taken.watch.clock().follow_wall(now);
         }
         Ok(())
     }
@@ -333,6 +334,7 @@ impl Attempts {
 /// What is known of a partition that is silent.
 #[derive(Default)]
 struct Quiet {
+    /// When the end of the log was asked for, by the steady clock.
     asked_ms: i64,
     is_at_end: bool,
     committed: i64,
@@ -369,6 +371,8 @@ fn report(source: &TopicPartition, lost: &Lost) {
     }
 }
 
-fn now_ms() -> i64 {
-    Timestamp::now().as_millisecond()
+fn now() -> Now {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let steady_ms = START.elapsed().as_millis().try_into().unwrap_or(i64::MAX);
+    Now { wall_ms: Timestamp::now().as_millisecond(), steady_ms }
 }

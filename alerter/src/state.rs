@@ -45,9 +45,9 @@ pub struct Likes {
     /// Windows with enough likes that were not judged since they changed. Not written: a restart
     /// judges them again, which finds the same.
     pub unjudged: Vec<i64>,
-    /// When a window that was over changed last, by the wall clock.
+    /// When a window that was over changed last, by the steady clock.
     pub touched_ms: i64,
-    /// Since when its windows wait for late actions to end, by the wall clock.
+    /// Since when its windows wait for late actions to end, by the steady clock.
     pub settling_since_ms: Option<i64>,
 }
 

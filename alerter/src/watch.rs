@@ -9,7 +9,7 @@ use crate::action::{Action, NotAnAction};
 use crate::notifier::{self, About};
 use crate::rules::{Rules, SpikeRule};
 use crate::state::{self, Likes, ObjectState, UnreadableState};
-use crate::windows::{Clock, DISORDER};
+use crate::windows::{Clock, DISORDER, Now};
 
 /// A window that is over is judged when no late action has changed its object for so long …
 const SETTLE_MS: i64 = 1_000;
@@ -23,7 +23,7 @@ pub struct Watch {
     objects: HashMap<Arc<str>, ObjectState>,
     /// Objects with windows to be judged once these are over.
     open: BTreeMap<i64, Vec<Arc<str>>>,
-    /// Objects with windows that are over, by the moment to look at them.
+    /// Objects with windows that are over, by the moment (of the steady clock) to look at them.
     settling: BTreeMap<i64, Vec<Arc<str>>>,
     changed: Vec<Arc<str>>,
     notifications: Vec<Notification>,
@@ -49,9 +49,9 @@ pub struct Changes {
 }
 
 impl Watch {
-    pub fn new(rules: Arc<Rules>, now_ms: i64) -> Self {
+    pub fn new(rules: Arc<Rules>, now: Now) -> Self {
         Self {
-            clock: Clock::new(rules.timing, now_ms),
+            clock: Clock::new(rules.timing, now),
             rules,
             objects: HashMap::new(),
             open: BTreeMap::new(),
@@ -96,15 +96,15 @@ impl Watch {
     }
 
     /// Takes in one record.
-    pub fn observe(&mut self, value: &[u8], now_ms: i64) {
-        if let Err(_not_an_action) = self.try_observe(value, now_ms) {
+    pub fn observe(&mut self, value: &[u8], now: Now) {
+        if let Err(_not_an_action) = self.try_observe(value, now) {
             self.noticed.unreadable += 1;
         }
     }
 
-    fn try_observe(&mut self, value: &[u8], now_ms: i64) -> Result<(), NotAnAction> {
+    fn try_observe(&mut self, value: &[u8], now: Now) -> Result<(), NotAnAction> {
         let action = Action::parse(value)?;
-        let at_ms = self.clock.hear(action.occurred_at_ms()?, now_ms);
+        let at_ms = self.clock.hear(action.occurred_at_ms()?, now);
         let Some((object_type, object_id)) = action.object() else { return Ok(()) };
         self.key.clear();
         state::write_key(object_type, object_id, &mut self.key);
@@ -118,13 +118,13 @@ impl Watch {
         };
         self.count(&key, &action, at_ms);
         if action.event_type == SpikeRule::EVENT_TYPE {
-            self.like(&key, at_ms, now_ms);
+            self.like(&key, at_ms, now);
         }
         Ok(())
     }
 
     /// Judges what is over. To be called after each batch, and now and then without one.
-    pub fn close(&mut self, now_ms: i64) {
+    pub fn close(&mut self, now: Now) {
         let first_open = self.clock.first_open();
         while let Some(entry) = self.open.first_entry()
             && *entry.key() < first_open
@@ -132,15 +132,15 @@ impl Watch {
             for key in entry.remove() {
                 let likes = self.objects.get_mut(&key).and_then(|it| it.likes.as_deref_mut());
                 if let Some(likes) = likes {
-                    settle(&mut self.settling, &key, likes, now_ms);
+                    settle(&mut self.settling, &key, likes, now);
                 }
             }
         }
         while let Some(entry) = self.settling.first_entry()
-            && *entry.key() <= now_ms
+            && *entry.key() <= now.steady_ms
         {
             for key in entry.remove() {
-                self.judge_settled(&key, first_open, now_ms);
+                self.judge_settled(&key, first_open, now);
             }
         }
     }
@@ -195,7 +195,7 @@ impl Watch {
         }
     }
 
-    fn like(&mut self, key: &Arc<str>, at_ms: i64, now_ms: i64) {
+    fn like(&mut self, key: &Arc<str>, at_ms: i64, now: Now) {
         let window = self.rules.timing.window_of(at_ms);
         let is_over = window < self.clock.first_open();
         self.judge_before(key, window.saturating_sub(DISORDER as i64));
@@ -203,7 +203,7 @@ impl Watch {
         let likes = object.likes.get_or_insert_default();
         if is_over {
             self.noticed.late += 1;
-            likes.touched_ms = now_ms;
+            likes.touched_ms = now.steady_ms;
         }
         let Some(count) = likes.windows.add(window) else { return };
         if count >= self.rules.spike.count_min && !likes.unjudged.contains(&window) {
@@ -237,12 +237,12 @@ impl Watch {
         }
     }
 
-    fn judge_settled(&mut self, key: &Arc<str>, first_open: i64, now_ms: i64) {
+    fn judge_settled(&mut self, key: &Arc<str>, first_open: i64, now: Now) {
         let object = self.objects.get_mut(key);
         let Some(likes) = object.and_then(|it| it.likes.as_deref_mut()) else { return };
-        let since_ms = likes.settling_since_ms.take().unwrap_or(now_ms);
+        let since_ms = likes.settling_since_ms.take().unwrap_or(now.steady_ms);
         let calm_at_ms = (likes.touched_ms + SETTLE_MS).min(since_ms + SETTLE_MS_MAX);
-        if calm_at_ms > now_ms {
+        if calm_at_ms > now.steady_ms {
             likes.settling_since_ms = Some(since_ms);
             self.settling.entry(calm_at_ms).or_default().push(key.clone());
             return;
@@ -292,10 +292,181 @@ fn settle(
     settling: &mut BTreeMap<i64, Vec<Arc<str>>>,
     key: &Arc<str>,
     likes: &mut Likes,
-    now_ms: i64,
+    now: Now,
 ) {
     if likes.settling_since_ms.is_none() {
-        likes.settling_since_ms = Some(now_ms);
-        settling.entry(now_ms + SETTLE_MS).or_default().push(key.clone());
+        likes.settling_since_ms = Some(now.steady_ms);
+        settling.entry(now.steady_ms + SETTLE_MS).or_default().push(key.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::notification::Rule;
+    use serde_json::json;
+
+    use super::*;
+    use crate::detector::farrington::Farrington;
+    use crate::rules::Milestones;
+    use crate::windows::Timing;
+
+    const MINUTE_MS: i64 = 60_000;
+    const START_MS: i64 = 1_795_000_000_000 / MINUTE_MS * MINUTE_MS;
+
+    /// A watch and the steady clock; the wall clock is far behind what happens, as in a replay.
+    struct Bench {
+        watch: Watch,
+        now: Now,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let rules = Rules {
+                timing: Timing { window_ms: MINUTE_MS, lateness_ms: 10_000, quiet_ms: 5_000 },
+                milestones: Milestones::new(&[100]).unwrap(),
+                spike: SpikeRule {
+                    detector: Box::new(Farrington { p_value_max: 1e-6, ratio_min: 3.0 }),
+                    count_min: 20,
+                    baseline: 30,
+                    history_min: 10,
+                    cooldown: 30,
+                },
+            };
+            let now = Now { wall_ms: START_MS + 86_400_000, steady_ms: 0 };
+            Self { watch: Watch::new(Arc::new(rules), now), now }
+        }
+
+        fn act(&mut self, event_type: &str, post: &str, at_ms: i64) {
+            let at = jiff::Timestamp::from_millisecond(at_ms).unwrap();
+            let action = json!({
+                "type": event_type, "userId": "u", "objectType": "post", "objectId": post,
+                "occurredAt": at.to_string(),
+            });
+            self.watch.observe(action.to_string().as_bytes(), self.now);
+        }
+
+        fn likes(&mut self, post: &str, minute: i64, count: i64) {
+            for it in 0..count {
+                self.act("like", post, START_MS + minute * MINUTE_MS + it * 50_000 / count.max(1));
+            }
+        }
+
+        /// Lets the steady clock run and looks what is over.
+        fn wait(&mut self, ms: i64) {
+            self.now.steady_ms += ms;
+            self.watch.close(self.now);
+        }
+
+        /// Moves event time on, by an action on another post.
+        fn reach(&mut self, minute: i64) {
+            self.act("view", "other", START_MS + minute * MINUTE_MS);
+        }
+
+        /// The minutes and counts of the spikes told since the last time.
+        fn spikes(&mut self) -> Vec<(i64, f64)> {
+            let told = self.watch.take_changes().notifications;
+            let spikes = told.iter().filter(|it| it.data.rule == Rule::Spike);
+            let minute_of = |at: jiff::Timestamp| (at.as_millisecond() - START_MS) / MINUTE_MS;
+            spikes.map(|it| (minute_of(it.data.window.unwrap().start), it.data.observed)).collect()
+        }
+    }
+
+    #[test]
+    fn a_window_is_judged_when_it_is_over_and_late_actions_have_ended() {
+        let mut bench = Bench::new();
+        (0..20).for_each(|minute| bench.likes("1", minute, 2));
+        bench.likes("1", 20, 60);
+        bench.reach(21);
+        bench.wait(10_000);
+        assert_eq!(bench.spikes(), [], "its lateness has not passed");
+        bench.reach(22);
+        bench.wait(0);
+        assert_eq!(bench.spikes(), []);
+        bench.wait(SETTLE_MS);
+        assert_eq!(bench.spikes(), [(20, 60.0)]);
+        bench.wait(60_000);
+        assert_eq!(bench.spikes(), []);
+    }
+
+    #[test]
+    fn actions_that_come_in_any_order_are_judged_together() {
+        let mut bench = Bench::new();
+        bench.reach(60);
+        bench.likes("1", 20, 60);
+        bench.wait(500);
+        for minute in (0..20).rev() {
+            bench.likes("1", minute, 3);
+        }
+        bench.wait(SETTLE_MS - 1);
+        assert_eq!(bench.spikes(), []);
+        bench.wait(1);
+        assert_eq!(bench.spikes(), [(20, 60.0)]);
+    }
+
+    #[test]
+    fn late_actions_without_end_do_not_put_off_the_judgement_for_ever() {
+        let mut bench = Bench::new();
+        bench.reach(60);
+        (0..20).for_each(|minute| bench.likes("1", minute, 2));
+        let mut waited = 0;
+        while bench.spikes().is_empty() {
+            bench.likes("1", 20, 30);
+            bench.wait(100);
+            waited += 100;
+        }
+        assert!(waited <= SETTLE_MS_MAX + 100, "{waited} ms");
+    }
+
+    #[test]
+    fn a_replay_of_days_within_a_moment_is_judged_by_event_time() {
+        let mut bench = Bench::new();
+        bench.watch.clock().follow_wall(bench.now);
+        for minute in 0..1_000 {
+            bench.likes("1", minute, if minute == 500 { 60 } else { 2 });
+        }
+        assert_eq!(bench.spikes(), [(500, 60.0)]);
+    }
+
+    #[test]
+    fn an_earlier_action_gives_a_window_the_past_it_lacked() {
+        let mut bench = Bench::new();
+        bench.likes("1", 20, 60);
+        bench.reach(22);
+        bench.wait(0);
+        bench.wait(SETTLE_MS);
+        assert_eq!(bench.spikes(), [], "a new post");
+        bench.act("publish", "1", START_MS);
+        bench.wait(0);
+        bench.wait(SETTLE_MS);
+        assert_eq!(bench.spikes(), [(20, 60.0)]);
+    }
+
+    #[test]
+    fn a_restored_watch_goes_on_where_the_written_one_was() {
+        let mut first = Bench::new();
+        (0..20).for_each(|minute| first.likes("1", minute, 2));
+        first.likes("1", 20, 59);
+        let mut second = Bench::new();
+        for (key, value) in first.watch.take_changes().states {
+            second.watch.restore(&key, Some(&value)).unwrap();
+        }
+        second.watch.resume();
+        second.likes("1", 20, 1);
+        let told = second.watch.take_changes().notifications;
+        assert_eq!(told[0].data.text, "Post 1 reached 100 likes");
+        second.reach(22);
+        second.wait(0);
+        second.wait(SETTLE_MS);
+        assert_eq!(second.spikes(), [(20, 60.0)]);
+    }
+
+    #[test]
+    fn each_changed_object_is_written_once() {
+        let mut bench = Bench::new();
+        bench.likes("1", 0, 5);
+        bench.likes("2", 0, 5);
+        bench.likes("1", 0, 5);
+        assert_eq!(bench.watch.take_changes().states.len(), 2);
+        assert!(!bench.watch.has_changes());
     }
 }

@@ -31,6 +31,15 @@ impl Timing {
     }
 }
 
+/// The present, by two clocks: the one that is set, and the one that never jumps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since 1970: what event times are compared with.
+    pub wall_ms: i64,
+    /// Milliseconds since some start: what waiting is measured with.
+    pub steady_ms: i64,
+}
+
 /// How far event time has come in one partition; it never goes back.
 #[derive(Debug, Clone)]
 pub struct Clock {
@@ -41,26 +50,26 @@ pub struct Clock {
 }
 
 impl Clock {
-    pub fn new(timing: Timing, now_ms: i64) -> Self {
-        Self { timing, watermark_ms: i64::MIN, heard_at_ms: now_ms }
+    pub fn new(timing: Timing, now: Now) -> Self {
+        Self { timing, watermark_ms: i64::MIN, heard_at_ms: now.steady_ms }
     }
 
     /// Takes note of an action; returns its time, which a wrong clock cannot put into the future.
-    pub fn hear(&mut self, occurred_at_ms: i64, now_ms: i64) -> i64 {
-        let at_ms = occurred_at_ms.min(now_ms);
-        self.heard_at_ms = now_ms;
+    pub fn hear(&mut self, occurred_at_ms: i64, now: Now) -> i64 {
+        let at_ms = occurred_at_ms.min(now.wall_ms);
+        self.heard_at_ms = now.steady_ms;
         self.advance_to(at_ms);
         at_ms
     }
 
     /// True when nothing was heard for long enough to trust the wall clock instead.
-    pub fn is_quiet(&self, now_ms: i64) -> bool {
-        now_ms - self.heard_at_ms >= self.timing.quiet_ms
+    pub fn is_quiet(&self, now: Now) -> bool {
+        now.steady_ms - self.heard_at_ms >= self.timing.quiet_ms
     }
 
     /// Follows the wall clock; only for a partition that is quiet and read to its end.
-    pub fn follow_wall(&mut self, now_ms: i64) {
-        self.advance_to(now_ms);
+    pub fn follow_wall(&mut self, now: Now) {
+        self.advance_to(now.wall_ms);
     }
 
     /// Windows before this one are over.
@@ -161,7 +170,12 @@ mod tests {
     use super::*;
 
     const TIMING: Timing = Timing { window_ms: 60_000, lateness_ms: 10_000, quiet_ms: 5_000 };
-    const NOW: i64 = 1_795_000_000_000;
+    const NOW_MS: i64 = 1_795_000_000_000;
+    const NOW: Now = after(0);
+
+    const fn after(ms: i64) -> Now {
+        Now { wall_ms: NOW_MS + ms, steady_ms: 1_000 + ms }
+    }
 
     #[test]
     fn a_window_is_over_when_the_newest_action_is_the_lateness_past_its_end() {
@@ -177,24 +191,30 @@ mod tests {
         let mut clock = Clock::new(TIMING, NOW);
         clock.follow_wall(NOW);
         let before = clock.first_open();
-        clock.hear(60_000, NOW + 1);
+        clock.hear(60_000, after(1));
         assert_eq!(clock.first_open(), before);
     }
 
     #[test]
     fn a_clock_that_is_wrong_does_not_close_windows_of_the_future() {
         let mut clock = Clock::new(TIMING, NOW);
-        assert_eq!(clock.hear(NOW + 3_600_000, NOW), NOW);
-        assert!(clock.first_open() <= TIMING.window_of(NOW));
+        assert_eq!(clock.hear(NOW_MS + 3_600_000, NOW), NOW_MS);
+        assert!(clock.first_open() <= TIMING.window_of(NOW_MS));
     }
 
     #[test]
     fn only_silence_makes_a_partition_quiet() {
         let mut clock = Clock::new(TIMING, NOW);
-        assert!(!clock.is_quiet(NOW + 4_999));
-        assert!(clock.is_quiet(NOW + 5_000));
-        clock.hear(60_000, NOW + 5_000);
-        assert!(!clock.is_quiet(NOW + 9_999));
+        assert!(!clock.is_quiet(after(4_999)));
+        assert!(clock.is_quiet(after(5_000)));
+        clock.hear(60_000, after(5_000));
+        assert!(!clock.is_quiet(after(9_999)));
+    }
+
+    #[test]
+    fn a_wall_clock_that_jumps_makes_nothing_quiet() {
+        let clock = Clock::new(TIMING, NOW);
+        assert!(!clock.is_quiet(Now { wall_ms: NOW_MS + 3_600_000, ..NOW }));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The history of notifications: what the topic said, as rows of the table of that name.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use deadpool_postgres::{Pool, PoolError};
 use serde_json::Value;
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::group::Left;
 use crate::metrics::AlerterMetrics;
@@ -43,41 +44,46 @@ impl History {
         source: TopicPartition,
         stop: CancellationToken,
     ) -> anyhow::Result<Left> {
-        let copied = self.copy_until_lost(&partitions, &source);
+        let mut opened = false;
+        let copied = self.copy_for_ever(&partitions, &source, &mut opened);
         match stop.run_until_cancelled(copied).await {
-            None => Ok(Left::Closed),
+            None => Ok(if opened { Left::Opened } else { Left::Closed }),
             Some(never) => match never? {},
         }
     }
 
-    async fn copy_until_lost(
+    async fn copy_for_ever(
         &self,
         partitions: &Partitions,
         source: &TopicPartition,
-    ) -> anyhow::Result<std::convert::Infallible> {
+        opened: &mut bool,
+    ) -> anyhow::Result<Infallible> {
         loop {
-            let mut opened = Opened { partitions, source, is_open: false };
-            let lost = match self.copy_from_committed(&mut opened).await {
+            let lost = match self.copy_from_committed(partitions, source, opened).await {
                 Err(lost) => lost,
                 Ok(never) => match never {},
             };
-            drop(opened);
-            warn!(%source, error = %lost, "the history reads its partition again");
+            // A rebalance under way refuses commits, for one: what is repeated does not double.
+            info!(%source, reason = %lost, "the history reads its partition again");
+            if std::mem::take(opened) {
+                partitions.release([source])?;
+            }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 
     async fn copy_from_committed(
         &self,
-        opened: &mut Opened<'_>,
-    ) -> Result<std::convert::Infallible, KafkaError> {
-        let (partitions, source) = (opened.partitions, opened.source);
+        partitions: &Partitions,
+        source: &TopicPartition,
+        opened: &mut bool,
+    ) -> Result<Infallible, KafkaError> {
         let marks = self.offsets.watermarks(source).await?;
         let committed = self.offsets.committed(source).await?.unwrap_or(marks.low);
         // Out of range: the topic was re-created or cut. Rows that are there already do not double.
         let start = if committed > marks.high { marks.low } else { committed.max(marks.low) };
         let mut reader = partitions.open(source, start)?;
-        opened.is_open = true;
+        *opened = true;
         loop {
             if let Some(batch) = reader.read(self.limits).await? {
                 self.store(&batch).await;
@@ -163,22 +169,4 @@ impl History {
 fn is_about_the_rows(error: &tokio_postgres::Error) -> bool {
     let class = |state: &SqlState| matches!(state.code().get(..2), Some("22" | "23"));
     error.code().is_some_and(class)
-}
-
-/// Releases the partition when it is dropped open, also by a cancelled task: nothing of it is half
-/// done that could not be done again.
-struct Opened<'a> {
-    partitions: &'a Partitions,
-    source: &'a TopicPartition,
-    is_open: bool,
-}
-
-impl Drop for Opened<'_> {
-    fn drop(&mut self) {
-        if self.is_open
-            && let Err(error) = self.partitions.release([self.source])
-        {
-            warn!(source = %self.source, %error, "the history could not release its partition");
-        }
-    }
 }

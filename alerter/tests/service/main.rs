@@ -1,5 +1,8 @@
 //! The alerter against real Kafka and Postgres, in topics, a group and a schema of each test's own.
 
+// A test fails by panicking, and so do its helpers.
+#![allow(clippy::unwrap_used)]
+
 mod history;
 mod milestones;
 mod spikes;

@@ -113,7 +113,8 @@ async fn history_replayed_into_a_quiet_stream_is_judged_by_its_own_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn late_likes_make_a_closed_window_fire_once_more_complete() {
-    let world = World::with_partitions(1).await;
+    let mut world = World::with_partitions(1).await;
+    world.set("quiet-seconds", 1);
     let alerter = world.start().await;
     let start_ms = minutes_ago(40);
     // Twelve likes are no spike; the window is over, and has been judged, when the rest comes.
@@ -137,7 +138,8 @@ async fn late_likes_make_a_closed_window_fire_once_more_complete() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_past_of_a_post_outlives_a_crash_and_so_does_what_was_told() {
-    let world = World::with_partitions(1).await;
+    let mut world = World::with_partitions(1).await;
+    world.set("quiet-seconds", 1);
     let start_ms = minutes_ago(40);
     let alerter = world.start().await;
     world.send(&story("1", start_ms, MINUTE_MS, &CALM)).await;

@@ -238,7 +238,6 @@ impl Alerter {
         self.task.shutdown().await;
     }
 
-
     /// The sum of a metric over its labels.
     pub fn metric(&self, name: &str) -> f64 {
         let families = self.context.registry.gather();
