@@ -15,13 +15,13 @@ use common::{admin, migrate, postgres, redis, topic};
 use deadpool_postgres::{Hook, HookError, Pool};
 use fred::prelude::{Client as RedisClient, ClientLike, ConfigInterface};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
 use crate::dedup::Dedup;
+use crate::follow::Memory;
 use crate::follow::counters::Counters;
 use crate::follow::relay::RelayTopics;
 use crate::generation::Generation;
@@ -75,7 +75,7 @@ impl App {
             dedup: Arc::new(dedup),
             counters: Arc::new(counters),
             generation,
-            follow_budget: Arc::new(Semaphore::new(config.follow.follow_mib_max << 20)),
+            memory: Memory::new(config.follow.follow_mib_max),
             metrics,
             readiness: context.readiness.clone(),
             seed,
@@ -221,9 +221,8 @@ async fn watch_health(
             debug!("redis is away");
         }
         shared.metrics.generation.set(shared.generation.current());
-        let total = shared.config.follow.follow_mib_max << 20;
-        let used = total.saturating_sub(shared.follow_budget.available_permits());
-        shared.metrics.follow_bytes.set(i64::try_from(used).unwrap_or(i64::MAX));
+        let waiting = shared.memory.waiting_bytes();
+        shared.metrics.follow_bytes.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
             shared.readiness.set("postgres", Err("stopping".to_owned()));
             return Ok(());

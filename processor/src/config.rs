@@ -189,7 +189,7 @@ pub struct DedupConfig {
 pub struct FollowConfig {
     /// Judged batches that wait in memory for counters, rollups and relay may hold this many MiB;
     /// above it they are dropped and read back from Postgres.
-    #[arg(long, env = "FOLLOW_MIB_MAX", default_value_t = 48)]
+    #[arg(long, env = "FOLLOW_MIB_MAX", default_value_t = 32)]
     pub follow_mib_max: usize,
     /// Rollups gather batches for this many milliseconds before they write.
     #[arg(long, env = "ROLLUP_GATHER_MS", default_value_t = 500)]

@@ -10,7 +10,6 @@ use common::kafka::{
     is_offset_reset, topic_id,
 };
 use deadpool_postgres::Pool;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +21,7 @@ use crate::dedup::Dedup;
 use crate::follow::counters::{CounterFollower, Counters};
 use crate::follow::relay::{Relay, RelayTopics};
 use crate::follow::rollups::Rollups;
-use crate::follow::{Feeds, FollowError, follow};
+use crate::follow::{Feeds, FollowError, Memory, follow};
 use crate::generation::Generation;
 use crate::judge::{Judge, JudgeError};
 use crate::metrics::ProcessorMetrics;
@@ -37,8 +36,7 @@ pub struct Shared {
     pub dedup: Arc<Dedup>,
     pub counters: Arc<Counters>,
     pub generation: Generation,
-    /// Memory for judged batches that wait for followers.
-    pub follow_budget: Arc<Semaphore>,
+    pub memory: Memory,
     pub metrics: ProcessorMetrics,
     pub readiness: Readiness,
     pub seed: u64,
@@ -135,8 +133,7 @@ async fn work(
     reader: PartitionReader,
     stop: &CancellationToken,
 ) -> Result<(), HoldError> {
-    let mut feeds =
-        Feeds::new(taken.next_offset, shared.follow_budget.clone(), shared.metrics.clone());
+    let mut feeds = Feeds::new(taken.next_offset, shared.memory.clone(), shared.metrics.clone());
     let abandon = CancellationToken::new();
     let mut followers = start_followers(shared, &taken, relay, &mut feeds, &abandon);
     let judge = Judge::new(

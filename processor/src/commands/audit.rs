@@ -237,10 +237,8 @@ impl Audit {
         while !unknown.is_empty() {
             let client = self.pool.get().await?;
             let later = client.query(include_str!("../follow/read_all_counts.sql"), &[]).await?;
-            let later: HashSet<String> = later
-                .iter()
-                .map(|row| keys::counter(row.get(0), row.get(1), row.get(2)))
-                .collect();
+            let later: HashSet<String> =
+                later.iter().map(|row| keys::counter(row.get(0), row.get(1), row.get(2))).collect();
             unknown.retain(|key| !later.contains(key));
             if let Some(first) = unknown.first() {
                 if Instant::now() >= deadline {

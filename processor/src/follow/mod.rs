@@ -63,11 +63,37 @@ impl From<deadpool_postgres::PoolError> for FollowError {
     }
 }
 
+/// What the followers of this process may hold in memory, all sources together.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    /// Bytes of judged batches that wait.
+    waiting: Arc<Semaphore>,
+    /// Read-backs at a time: each holds its rows twice for a moment.
+    read_backs: Arc<Semaphore>,
+    waiting_max: usize,
+}
+
+impl Memory {
+    pub fn new(waiting_mib_max: usize) -> Self {
+        let waiting_max = waiting_mib_max << 20;
+        Self {
+            waiting: Arc::new(Semaphore::new(waiting_max)),
+            read_backs: Arc::new(Semaphore::new(1)),
+            waiting_max,
+        }
+    }
+
+    /// Bytes of judged batches that wait now.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting_max - self.waiting.available_permits()
+    }
+}
+
 /// The judge's end of the followers of one source.
 pub struct Feeds {
     feeds: Vec<mpsc::Sender<Arc<Judged>>>,
     judged_to: watch::Sender<i64>,
-    budget: Arc<Semaphore>,
+    memory: Memory,
     metrics: ProcessorMetrics,
 }
 
@@ -75,8 +101,8 @@ impl Feeds {
     /// Batches a follower may have waiting; beyond it they are read back.
     const QUEUE: usize = 64;
 
-    pub fn new(ledger: i64, budget: Arc<Semaphore>, metrics: ProcessorMetrics) -> Self {
-        Self { feeds: Vec::new(), judged_to: watch::Sender::new(ledger), budget, metrics }
+    pub fn new(ledger: i64, memory: Memory, metrics: ProcessorMetrics) -> Self {
+        Self { feeds: Vec::new(), judged_to: watch::Sender::new(ledger), memory, metrics }
     }
 
     /// The end of one more follower.
@@ -89,6 +115,7 @@ impl Feeds {
             batches,
             waiting: VecDeque::new(),
             judged_to: self.judged_to.subscribe(),
+            read_backs: self.memory.read_backs.clone(),
             metrics: self.metrics.clone(),
         }
     }
@@ -97,7 +124,7 @@ impl Feeds {
     pub fn advance(&self, mut judged: Judged) {
         let to = judged.to;
         let size = u32::try_from(judged.size()).unwrap_or(u32::MAX);
-        if let Ok(permit) = self.budget.clone().try_acquire_many_owned(size) {
+        if let Ok(permit) = self.memory.waiting.clone().try_acquire_many_owned(size) {
             judged.permit = Some(permit);
             let judged = Arc::new(judged);
             for feed in &self.feeds {
@@ -116,14 +143,16 @@ pub struct Feed {
     batches: mpsc::Receiver<Arc<Judged>>,
     waiting: VecDeque<Arc<Judged>>,
     judged_to: watch::Receiver<i64>,
+    read_backs: Arc<Semaphore>,
     metrics: ProcessorMetrics,
 }
 
 impl Feed {
     /// Events of one application at most.
     const EVENTS_MAX: usize = 50_000;
-    /// Offsets of one read-back.
-    const READ_BACK_STEP: i64 = 50_000;
+    /// Offsets of one read-back: enough to make up for the blocks of the index it reads besides,
+    /// and about 30 MiB of small events.
+    const READ_BACK_STEP: i64 = 20_000;
 
     /// Consecutive ranges that begin at `mark`; none when the judge is gone.
     async fn next(
@@ -199,6 +228,7 @@ impl Feed {
         let to = to.min(from + Self::READ_BACK_STEP);
         debug!(source = %self.source.partition, follower, from, to, "reading back");
         self.metrics.read_back_total.with_label_values(&[follower]).inc();
+        let _one_at_a_time = self.read_backs.acquire().await.expect("never closed");
         let client = self.pool.get().await?;
         let judged = read_back::read(client, &self.source, from, to).await?;
         Ok(vec![Arc::new(judged)])

@@ -170,7 +170,7 @@ async fn aborted_transactions_of_a_producer_are_neither_counted_nor_lag() {
     let tallyman = Installation::new().await;
     let processor = tallyman.start().await;
     let producer: BaseProducer =
-        client(&tallyman.config).set("transactional.id", &tallyman.topic("x")).create().unwrap();
+        client(&tallyman.config).set("transactional.id", tallyman.topic("x")).create().unwrap();
     producer.init_transactions(Duration::from_secs(10)).unwrap();
     for (id, commit) in [("e1", true), ("e2", false), ("e3", true)] {
         producer.begin_transaction().unwrap();
