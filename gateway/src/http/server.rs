@@ -19,7 +19,8 @@ use tracing::{debug, info, warn};
 use crate::config::HttpConfig;
 
 /// What a connection may buffer of a request before somebody reads it; also the limit of its headers.
-const READ_BUFFER_BYTES_MAX: usize = 16 << 10;
+/// The smallest hyper takes: 16 KiB cost 7 MB more at 256 connections and saved no time.
+const READ_BUFFER_BYTES_MAX: usize = 8 << 10;
 
 /// A pause after "too many open files" and the like, which a new attempt at once would meet again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
