@@ -76,6 +76,7 @@ fn read_step(
                     records.push(Record::copy_of(&message));
                 }
             }
+            None if !records.is_empty() => break,
             // The last offsets may be control records, or compacted away: only the position tells.
             None => next = next.max(position(consumer, source)?),
         }
