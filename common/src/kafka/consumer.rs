@@ -48,8 +48,13 @@ impl ConsumerContext for Rebalances {
         list: &mut TopicPartitionList,
     ) {
         if self.closing.load(Ordering::SeqCst) {
-            // Nobody listens any more, and closing waits for this answer.
-            release_all(consumer);
+            // Nobody listens any more, and closing waits for this answer, to an assignment too.
+            match code {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                    let _nothing_new = consumer.incremental_assign(&TopicPartitionList::new());
+                }
+                _ => release_all(consumer),
+            }
             return;
         }
         let partitions = list
@@ -91,10 +96,10 @@ impl GroupConsumer {
             .set("max.poll.interval.ms", "120000")
             .set("fetch.wait.max.ms", "50")
             .set("fetch.message.max.bytes", "2097152")
-            .set("fetch.max.bytes", "8388608")
-            .set("queued.min.messages", "20000")
+            .set("fetch.max.bytes", "4194304")
+            .set("queued.min.messages", "10000")
             // Per partition, since every partition has a queue of its own.
-            .set("queued.max.messages.kbytes", "8192")
+            .set("queued.max.messages.kbytes", "4096")
             .create_with_context(Rebalances { events: sender, closing: AtomicBool::new(false) })?;
         inner.subscribe(topics)?;
         Ok(Self { inner: Arc::new(inner), events })

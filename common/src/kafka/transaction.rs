@@ -60,7 +60,7 @@ impl TransactionalProducer {
             .set("linger.ms", "2")
             .set("message.max.bytes", "4194304")
             .set("queue.buffering.max.messages", "100000")
-            .set("queue.buffering.max.kbytes", "8192")
+            .set("queue.buffering.max.kbytes", "4096")
             .create()?;
         let inner = Arc::new(producer);
         let this = Self { inner, offsets };
