@@ -12,7 +12,7 @@ use common::kafka::{
 };
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::group::Left;
 use crate::metrics::AlerterMetrics;
@@ -279,6 +279,8 @@ impl Partition {
         kill_point("alerter_before_commit");
         producer.commit(&self.source, taken.next).await?;
         kill_point("alerter_after_commit");
+        debug!(source = %self.source, next = taken.next, states = states.len(),
+            notifications = notifications.len(), "committed");
         let metrics = &self.shared.metrics;
         metrics.transaction_seconds.observe(begun.elapsed().as_secs_f64());
         metrics.states_written_total.inc_by(states.len() as u64);

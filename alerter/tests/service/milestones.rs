@@ -56,8 +56,9 @@ async fn each_milestone_is_told_once_across_stops_and_crashes() {
     }
     let last = world.start().await;
     world.wait_consumed().await;
-    assert_eq!(world.milestones().await, expected(sent));
     last.stop().await;
+    world.settle().await;
+    assert_eq!(world.milestones().await, expected(sent));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +79,7 @@ async fn a_milestone_says_who_owns_the_post_and_when_it_was_reached() {
     }
     world.wait_consumed().await;
     alerter.stop().await;
-
+    world.settle().await;
     let told = world.told_by(Rule::Milestone).await;
     let owner_of = |post: &str| {
         let of_post = told.iter().find(|it| it.subject == format!("post/{post}")).unwrap();

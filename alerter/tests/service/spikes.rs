@@ -50,7 +50,7 @@ async fn a_rise_is_told_once_and_steady_or_new_posts_are_not() {
     world.send(&story("last", start_ms, MINUTE_MS, &with_rise(&[0, 0, 0, 0, 0, 0, 0, 60]))).await;
     world.wait_told(Rule::Spike, "post/last").await;
     alerter.stop().await;
-
+    world.settle().await;
     let spikes = spikes_of(&world, "rising").await;
     assert_eq!(spikes.len(), 1, "{spikes:#?}");
     let data = &spikes[0].data;
@@ -104,6 +104,7 @@ async fn history_replayed_into_a_quiet_stream_is_judged_by_its_own_time() {
     world.send(&story("last", minutes_ago(40), MINUTE_MS, &with_rise(&[60]))).await;
     world.wait_told(Rule::Spike, "post/last").await;
     alerter.stop().await;
+    world.settle().await;
     let spikes = spikes_of(&world, "old").await;
     assert_eq!(spikes.len(), 1, "{spikes:#?}");
     assert_eq!(spikes[0].data.observed, 80.0);
@@ -133,6 +134,7 @@ async fn late_likes_make_a_closed_window_fire_once_more_complete() {
     world.wait_told(Rule::Spike, "post/last").await;
     assert!(alerter.metric("alerter_events_late_total") >= 98.0);
     alerter.stop().await;
+    world.settle().await;
     assert_eq!(spikes_of(&world, "late").await.len(), 1);
 }
 
@@ -160,5 +162,6 @@ async fn the_past_of_a_post_outlives_a_crash_and_so_does_what_was_told() {
     })
     .await;
     alerter.stop().await;
+    world.settle().await;
     assert_eq!(spikes_of(&world, "1").await.len(), 1);
 }

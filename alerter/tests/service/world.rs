@@ -9,7 +9,8 @@ use clap::Parser;
 use common::config::KafkaConfig;
 use common::daemon::{Context, init_logging};
 use common::kafka::{
-    GroupOffsets, Headers, Outgoing, Producer, RangeReader, TopicPartition, ensure_topics,
+    GroupOffsets, Headers, Outgoing, Producer, RangeReader, TopicPartition, TransactionalProducer,
+    ensure_topics,
 };
 use common::notification::{Notification, Rule};
 use common::topic;
@@ -173,7 +174,18 @@ impl World {
         .await;
     }
 
-    /// The committed notifications.
+    /// Waits until every transaction is decided and visible everywhere; no alerter runs any more.
+    /// Kafka shows a committed offset before it shows all records of the same transaction, so what
+    /// is read before this may lack the last of them.
+    pub async fn settle(&self) {
+        for partition in 0..self.kafka.kafka_partitions {
+            let id = format!("{}/{}/{partition}", self.id, self.topic(&topic::UNIQUE_ACTIONS));
+            let offsets = self.offsets.clone();
+            TransactionalProducer::fence(&self.kafka, &id, offsets).await.unwrap();
+        }
+    }
+
+    /// The notifications that can be read now.
     pub async fn told(&self) -> Vec<Notification> {
         let topic = self.topic(&topic::NOTIFICATIONS);
         let mut told = Vec::new();
@@ -231,6 +243,15 @@ impl Alerter {
     pub async fn stop(mut self) {
         self.context.shutdown.cancel();
         self.task.join_next().await.unwrap().unwrap().unwrap();
+    }
+
+    /// Waits until it watches so many partitions.
+    pub async fn wait_owns(&self, partitions: usize) {
+        eventually(&format!("an alerter has {partitions} partitions"), async || {
+            let owned = self.metric("alerter_partitions_owned");
+            (owned == partitions as f64).then_some(())
+        })
+        .await;
     }
 
     /// Drops everything where it stands: nothing is finished, nothing committed.
