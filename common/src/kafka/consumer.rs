@@ -166,7 +166,12 @@ impl Partitions {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&source.topic, source.partition, Offset::Offset(offset))?;
         self.0.incremental_assign(&list)?;
-        Ok(PartitionReader { consumer: self.0.clone(), queue, source: source.clone(), next: offset })
+        Ok(PartitionReader {
+            consumer: self.0.clone(),
+            queue,
+            source: source.clone(),
+            next: offset,
+        })
     }
 
     /// Stops reading partitions. `opened` are those that had been opened; the group waits for this
