@@ -95,7 +95,7 @@ async fn alerter_dies_at(point: &str, seed: u64) -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn processors_and_alerters_may_die_at_any_moment_under_load() -> anyhow::Result<()> {
     let seed = seed("processors_and_alerters_may_die_at_any_moment_under_load");
-    let (rounds, rate) = if is_long() { (40, 1_500) } else { (5, 200) };
+    let (rounds, rate) = if is_long() { (40, 1_500) } else { (5, 600) };
     let cases = [1, 2, 3, 4, 5].map(|it| {
         let seed = seed + it;
         (format!("TALLYMAN_SEED={seed}"), random_kills(seed, rounds, rate))

@@ -105,7 +105,7 @@ async fn flat_events_are_stored_whole_and_once_by_whichever_way() -> anyhow::Res
     ensure!(stored.is_empty(), "stored more than once: {stored:?}");
     let in_stream = tallyman.read("unique-actions").await?.len();
     ensure!(in_stream == payloads.len(), "{in_stream} of {} in the stream", payloads.len());
-    Ok(tallyman.run("processor", &["audit"]).await.map(drop)?)
+    tallyman.run("processor", &["audit"]).await.map(drop)
 }
 
 async fn http_accepts(

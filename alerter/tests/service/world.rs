@@ -87,8 +87,8 @@ impl World {
         common::migrate::migrate(&mut client).await.unwrap();
     }
 
-    pub fn set(&mut self, flag: &str, value: impl ToString) {
-        self.settings.push(format!("--{flag}={}", value.to_string()));
+    pub fn set(&mut self, flag: &str, value: u64) {
+        self.settings.push(format!("--{flag}={value}"));
     }
 
     pub fn config(&self) -> Config {
