@@ -36,6 +36,8 @@ pub enum GroupEvent {
 struct Rebalances {
     events: mpsc::UnboundedSender<GroupEvent>,
     closing: AtomicBool,
+    /// The group waits for us to release what it revoked.
+    owes_release: AtomicBool,
 }
 
 impl ClientContext for Rebalances {}
@@ -71,7 +73,10 @@ impl ConsumerContext for Rebalances {
                 }
                 GroupEvent::Assigned(partitions)
             }
-            _ => GroupEvent::Revoked(partitions),
+            _ => {
+                self.owes_release.store(true, Ordering::SeqCst);
+                GroupEvent::Revoked(partitions)
+            }
         };
         // The receiver lives as long as the consumer; after it nobody needs the news.
         let _receiver_gone = self.events.send(event);
@@ -100,7 +105,11 @@ impl GroupConsumer {
             .set("queued.min.messages", "10000")
             // Per partition, since every partition has a queue of its own.
             .set("queued.max.messages.kbytes", "4096")
-            .create_with_context(Rebalances { events: sender, closing: AtomicBool::new(false) })?;
+            .create_with_context(Rebalances {
+                events: sender,
+                closing: AtomicBool::new(false),
+                owes_release: AtomicBool::new(false),
+            })?;
         inner.subscribe(topics)?;
         Ok(Self { inner: Arc::new(inner), events })
     }
@@ -135,12 +144,15 @@ impl GroupConsumer {
     }
 }
 
-/// A member that is dropped instead of leaving (its task was aborted) must not wait for answers
-/// that nobody will give: closing it would hang for ever (tried).
+/// A member that is dropped instead of leaving (its task was aborted) must not wait for an answer
+/// that nobody will give: closing it would hang for ever (tried). Nor may it answer what nobody
+/// asked: a second answer can meet a closed group, and hangs as well (tried).
 impl Drop for GroupConsumer {
     fn drop(&mut self) {
         self.inner.context().closing.store(true, Ordering::SeqCst);
-        release_all(&*self.inner);
+        if self.inner.context().owes_release.swap(false, Ordering::SeqCst) {
+            release_all(&*self.inner);
+        }
     }
 }
 
@@ -184,6 +196,7 @@ impl Partitions {
         for source in opened {
             list.add_partition(&source.topic, source.partition);
         }
+        self.0.context().owes_release.store(false, Ordering::SeqCst);
         self.0.incremental_unassign(&list)
     }
 
