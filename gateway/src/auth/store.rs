@@ -55,13 +55,13 @@ impl KeyStore {
     }
 
     pub async fn require_current_schema(&self) -> anyhow::Result<()> {
-        let client = self.pool.get().await.context("connect to Postgres")?;
+        let client = self.client().await?;
         common::migrate::require_current(&client).await
     }
 
     pub async fn create(&self, name: &str, rights: Right) -> anyhow::Result<NewKey> {
         let secret = new_secret(rights)?;
-        let client = self.pool.get().await.context("connect to Postgres")?;
+        let client = self.client().await?;
         let row = client
             .query_one(
                 include_str!("create_key.sql"),
@@ -73,26 +73,26 @@ impl KeyStore {
     }
 
     pub async fn list(&self) -> anyhow::Result<Vec<KeyRecord>> {
-        let client = self.pool.get().await.context("connect to Postgres")?;
+        let client = self.client().await?;
         let rows =
             client.query(include_str!("list_keys.sql"), &[]).await.context("list the keys")?;
         rows.iter().map(key_record).collect()
     }
 
     pub async fn revoke(&self, id: Uuid) -> anyhow::Result<()> {
-        let client = self.pool.get().await.context("connect to Postgres")?;
+        let client = self.client().await?;
         client.execute(include_str!("revoke_key.sql"), &[&id]).await.context("revoke the key")?;
         Ok(())
     }
 
     pub(super) async fn in_force(&self) -> anyhow::Result<Vec<StoredKey>> {
-        let client = self.pool.get().await.context("connect to Postgres")?;
+        let client = self.client().await?;
         let statement = client.prepare_cached(include_str!("load_keys.sql")).await?;
         client.query(&statement, &[]).await?.iter().map(stored_key).collect()
     }
 
     pub(super) async fn find(&self, hash: &SecretHash) -> anyhow::Result<Option<StoredKey>> {
-        let client = self.pool.get().await.context("connect to Postgres")?;
+        let client = self.client().await?;
         let statement = client.prepare_cached(include_str!("find_key.sql")).await?;
         let row = client.query_opt(&statement, &[&hash.as_slice()]).await?;
         row.as_ref().map(stored_key).transpose()
@@ -100,10 +100,14 @@ impl KeyStore {
 
     /// Notes when keys were last used: `ids[i]` at `times[i]`.
     pub(super) async fn note_use(&self, ids: &[Uuid], times: &[Timestamp]) -> anyhow::Result<()> {
-        let client = self.pool.get().await.context("connect to Postgres")?;
+        let client = self.client().await?;
         let statement = client.prepare_cached(include_str!("note_key_use.sql")).await?;
         client.execute(&statement, &[&ids, &times]).await?;
         Ok(())
+    }
+
+    async fn client(&self) -> anyhow::Result<deadpool_postgres::Client> {
+        self.pool.get().await.context("connect to Postgres as DATABASE_URL says")
     }
 }
 
