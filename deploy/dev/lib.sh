@@ -131,7 +131,7 @@ free_ports() {
   local port
   for port in $(shuf -i 20000-31999 -n $(($1 * 10))); do
     listening "$port" || echo "$port"
-  done | head -n "$1" | tr '\n' ' '
+  done | head -n "$1" | paste -s -d ' '
 }
 
 # write_env: addresses and keys for people, tests and the next `up`.
