@@ -36,14 +36,14 @@ where
             Some(ended) = crew.tasks.join_next() => break crew.premature(ended),
             event = consumer.next() => match event {
                 GroupEvent::Assigned(sources) => {
-                    info!(?sources, "partitions assigned");
+                    info!(sources = names(&sources), "partitions assigned");
                     for source in sources {
                         crew.start(source, &start);
                     }
                     joined();
                 }
                 GroupEvent::Revoked(sources) => {
-                    info!(?sources, "partitions revoked");
+                    info!(sources = names(&sources), "partitions revoked");
                     if let Err(error) = crew.give_up(&consumer.partitions(), &sources).await {
                         break Err(error);
                     }
@@ -101,7 +101,7 @@ impl Crew {
             }
         }
         if let Err(error) = partitions.release(&opened) {
-            warn!(%error, ?opened, "partitions could not be released");
+            warn!(%error, sources = names(&opened), "partitions could not be released");
         }
         Ok(())
     }
@@ -113,4 +113,8 @@ impl Crew {
         left.with_context(|| format!("watch {source}"))?;
         bail!("the task of {source} ended by itself")
     }
+}
+
+fn names(sources: &[TopicPartition]) -> String {
+    sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }

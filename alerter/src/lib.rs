@@ -43,7 +43,10 @@ pub fn main() -> ExitCode {
 }
 
 async fn check_config(config: &Config) -> anyhow::Result<ExitCode> {
-    config.rules()?;
+    if let Err(error) = config.rules() {
+        eprintln!("error: {error:#}");
+        return Ok(ExitCode::from(settings::EXIT_BAD_CONFIG));
+    }
     let servers =
         commands::Servers { kafka: &config.kafka, postgres: &config.postgres, redis: None };
     commands::check_config::<Cli>(servers).await
