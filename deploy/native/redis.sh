@@ -11,8 +11,8 @@ port $port
 dir $dir/data
 # The command line stays as it is: by it the scripts know their server.
 set-proc-title no
-# Every test has a database of its own.
-databases 1024
+# Every test takes one of its own.
+databases 256
 
 # Counters live here: never evicted, kept across restarts; snapshots would only repeat the log.
 maxmemory-policy noeviction

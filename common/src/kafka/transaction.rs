@@ -94,6 +94,7 @@ impl TransactionalProducer {
 
     /// Commits the records together with the group's offset in `source`.
     pub async fn commit(&self, source: &TopicPartition, next: i64) -> Result<(), TransactionError> {
+        self.delivered().await;
         let source = source.clone();
         let offsets = self.offsets.clone();
         self.blocking(move |producer| {
@@ -103,6 +104,14 @@ impl TransactionalProducer {
             producer.commit_transaction(REQUEST_TIMEOUT)
         })
         .await
+    }
+
+    /// Waits until no record is under way; what failed, the commit reports. rdkafka's own flush,
+    /// which every commit begins with, looks only every 100 ms whether it is done (tried).
+    async fn delivered(&self) {
+        while self.inner.in_flight_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     async fn blocking(

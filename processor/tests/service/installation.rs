@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use clap::Parser;
+use common::config::RedisConfig;
 use common::daemon::Context;
 use common::{migrate, postgres, redis};
 use deadpool_postgres::Pool;
@@ -44,12 +45,11 @@ impl Running {
 impl Installation {
     pub async fn new() -> Self {
         let name = format!("t{}", Uuid::now_v7().simple());
-        let config = config(&name);
+        let config = config(&name, &own_redis_database().await);
         create_schema(&name).await;
         let pool = postgres::pool(&config.postgres, "test").unwrap();
         migrate::migrate(&mut pool.get().await.unwrap()).await.unwrap();
-        let redis = redis::client(&config.redis).unwrap();
-        redis.init().await.unwrap();
+        let redis = connected(config.redis.redis_url.reveal()).await;
         let producer = client(&config).create().unwrap();
         Self { config, pool, redis, producer }
     }
@@ -128,8 +128,7 @@ impl Installation {
 
     /// This installation's database only.
     pub async fn flush_redis(&self) {
-        let flush = fred::cmd!("FLUSHDB");
-        let _: () = self.redis.custom(flush, Vec::<String>::new()).await.unwrap();
+        flush(&self.redis).await;
     }
 
     /// The committed records of a topic as (value, the header asked for), the whole of it.
@@ -211,12 +210,30 @@ fn server(variable: &str) -> String {
         .unwrap_or_else(|_| panic!("{variable} is not set: run the tests by ./dev test service"))
 }
 
-fn config(name: &str) -> Config {
-    // Redis has as many databases as a byte has values to choose from.
-    let database = Uuid::new_v4().as_bytes()[0].max(1);
-    let redis = server("REDIS_URL");
-    let redis =
-        redis.rsplit_once('/').filter(|(host, _)| !host.ends_with('/')).map_or(&*redis, |it| it.0);
+/// Takes the next of the server's databases and empties it. In turn, not by chance: two of a few
+/// tests would meet in one of 255 every now and then (seen).
+async fn own_redis_database() -> String {
+    let redis_url = server("REDIS_URL");
+    let server = redis_url.split('/').take(3).collect::<Vec<_>>().join("/");
+    let first = connected(&server).await;
+    let taken: u64 = first.incr("tests:databases-taken").await.unwrap();
+    // fred reads an index as a byte.
+    let url = format!("{server}/{}", 1 + taken % 255);
+    flush(&connected(&url).await).await;
+    url
+}
+
+async fn flush(redis: &RedisClient) {
+    let _: () = redis.custom(fred::cmd!("FLUSHDB"), Vec::<String>::new()).await.unwrap();
+}
+
+async fn connected(redis_url: &str) -> RedisClient {
+    let client = redis::client(&RedisConfig { redis_url: redis_url.into() }).unwrap();
+    client.init().await.unwrap();
+    client
+}
+
+fn config(name: &str, redis_url: &str) -> Config {
     let cli = Cli::try_parse_from([
         "processor",
         "run",
@@ -231,7 +248,7 @@ fn config(name: &str) -> Config {
         "--database-url",
         &format!("{}?options=-c%20search_path%3D{name}", server("DATABASE_URL")),
         "--redis-url",
-        &format!("{redis}/{database}"),
+        redis_url,
         "--admin-listen",
         "127.0.0.1:0",
     ]);
