@@ -224,15 +224,11 @@ async fn restarts(
         server.stop().await?;
         server.start_again().await?;
         tallyman.progress(TAKEN_OVER_WITHIN).await?;
-        // A crash of the only broker has once repeated two notifications: a known gap, which the
-        // long faults show until it is closed.
-        if server.runs("postgres") || is_long() {
-            server.kill().await?;
-            // Long enough for clients to be refused.
-            sleep(Duration::from_secs(3)).await;
-            server.start_again().await?;
-            tallyman.progress(TAKEN_OVER_WITHIN).await?;
-        }
+        server.kill().await?;
+        // Long enough for clients to be refused.
+        sleep(Duration::from_secs(3)).await;
+        server.start_again().await?;
+        tallyman.progress(TAKEN_OVER_WITHIN).await?;
     }
     let expected = load.stop().await?;
     tallyman.expect_exact(&expected).await?;

@@ -25,6 +25,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0004_rollups",
     "0005_api_keys",
     "0006_notifications",
+    "0007_collation",
 ];
 
 /// Applies what is missing, each file in a transaction of its own, one migrator at a time. Returns

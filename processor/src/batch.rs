@@ -6,7 +6,6 @@ use std::sync::Arc;
 use common::event::{self, Arrival, EVENT_BYTES_MAX, Event, EventKey, REWRITE_BYTES_MAX};
 use common::kafka::{Headers, Record, RecordBatch, TopicPartition};
 use jiff::Timestamp;
-use tokio::sync::OwnedSemaphorePermit;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A source partition in one incarnation, under its number in the ledger.
@@ -39,7 +38,29 @@ pub struct Candidate {
     pub event: Event,
 }
 
+/// What counters and rollups see of an event.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Deed<'a> {
+    pub offset: i64,
+    pub event_type: &'a str,
+    pub user_id: &'a str,
+    /// Type and id.
+    pub object: Option<(&'a str, &'a str)>,
+    pub occurred_at: Timestamp,
+}
+
 impl Candidate {
+    pub fn deed(&self) -> Deed<'_> {
+        let event = &self.event;
+        Deed {
+            offset: self.offset,
+            event_type: &event.event_type,
+            user_id: &event.user_id,
+            object: event.object.as_ref().map(|it| (&*it.object_type, &*it.id)),
+            occurred_at: event.occurred_at,
+        }
+    }
+
     fn size(&self) -> usize {
         let event = &self.event;
         256 + event.event_id.len() + event.properties.len() + event.context.len()
@@ -89,7 +110,7 @@ pub struct Batch {
     pub candidates: Vec<Candidate>,
     /// Further copies of candidates: duplicates, as long as the first of them can be stored.
     pub copies: Vec<Candidate>,
-    /// What Redis or a look-up knows to be stored, under the generation `seen_under`.
+    /// What a cache or a look-up knows to be stored, under the generation `seen_under`.
     pub seen: Vec<Candidate>,
     pub seen_under: i64,
     pub dead: Vec<DeadLetter>,
@@ -122,6 +143,11 @@ impl Batch {
     /// Offsets without a record.
     pub fn skipped(&self) -> i64 {
         self.to - self.from - self.consumed as i64
+    }
+
+    /// Moves candidates that are certainly stored to `seen`.
+    pub fn set_aside(&mut self, mut is_stored: impl FnMut(EventKey) -> bool) {
+        self.seen.extend(self.candidates.extract_if(.., |it| is_stored(it.key)));
     }
 
     /// Takes back what a cache of another generation said: those events are candidates again.
@@ -223,8 +249,6 @@ pub struct Judged {
     /// In offset order.
     pub stored: Vec<Candidate>,
     pub dead: Vec<DeadLetter>,
-    /// Memory this batch occupies of the followers' budget; none for what was read back.
-    pub permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Judged {
@@ -233,6 +257,11 @@ impl Judged {
         let dead = |it: &DeadLetter| 256 + it.value.as_ref().map_or(0, Vec::len);
         self.stored.iter().map(Candidate::size).sum::<usize>()
             + self.dead.iter().map(dead).sum::<usize>()
+    }
+
+    /// What counters and rollups see of it.
+    pub fn deeds(&self) -> impl Iterator<Item = Deed<'_>> {
+        self.stored.iter().map(Candidate::deed)
     }
 
     /// The part from an offset on, for a follower whose mark lies inside the range.
@@ -244,7 +273,6 @@ impl Judged {
             generation: self.generation,
             stored: self.stored.iter().filter(|it| it.offset >= offset).cloned().collect(),
             dead: self.dead.iter().filter(|it| it.offset >= offset).cloned().collect(),
-            permit: None,
         }
     }
 }

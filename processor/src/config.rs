@@ -168,6 +168,9 @@ pub enum Switch {
 
 #[derive(Debug, Clone, Copy, Args)]
 pub struct DedupConfig {
+    /// Memory for the ids stored last, in MiB; 0: none. A copy of one of them needs nobody else.
+    #[arg(long, env = "DEDUP_RECENT_MIB_MAX", default_value_t = 16)]
+    pub dedup_recent_mib_max: usize,
     /// The in-memory filter that guesses; off: every event goes to the judge.
     #[arg(long, env = "DEDUP_BLOOM", default_value = "on")]
     pub dedup_bloom: Switch,

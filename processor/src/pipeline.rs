@@ -7,7 +7,7 @@ use common::kafka::RecordBatch;
 use jiff::Timestamp;
 
 use crate::batch::{Batch, Source};
-use crate::dedup::Dedup;
+use crate::dedup::{Dedup, Novelty};
 use crate::follow::Feeds;
 use crate::judge::{Judge, JudgeError};
 use crate::metrics::ProcessorMetrics;
@@ -38,7 +38,11 @@ impl Pipeline {
     /// and start again with the same batch: nothing is lost, nothing is counted twice.
     pub async fn process(&mut self, batch: &mut Batch) -> Result<(), JudgeError> {
         let started = Instant::now();
-        let novelty = self.dedup.drop_seen(batch).await; // may only drop what Postgres holds
+        let novelty = match self.judge.is_in_doubt() {
+            // Perhaps Postgres holds this very batch: its own rows must not pass for duplicates.
+            true => Novelty::Doubtful,
+            false => self.dedup.drop_seen(batch).await, // may only drop what Postgres holds
+        };
         let verdict = self.judge.commit(batch, novelty).await?; // ledger, keys, rows, dead letters: one transaction
         self.dedup.learn(verdict.judged.generation, &verdict.known); // a marker only after the commit
         self.feeds.advance(verdict.judged); // counters, rollups, relay: each at its own ratchet

@@ -15,6 +15,7 @@ use crate::kafka::{Read, read_all};
 use crate::program::{self, Program, tail};
 use crate::random::fresh_id;
 use crate::send::{HttpSender, Raw, Way, kcat, produce};
+use crate::servers::directory;
 use crate::state::State;
 use crate::{Servers, eventually, postgres, redis};
 
@@ -55,7 +56,7 @@ impl Installation {
             servers,
             write_key: String::new(),
             logs: Mutex::default(),
-            directory: tempfile::Builder::new().prefix("tallyman").tempdir()?,
+            directory: directory("tallyman")?,
         };
         ensure_topics(&installation.kafka(), &topic::all()).await?;
         installation.run("processor", &["migrate"]).await?;

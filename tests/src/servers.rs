@@ -52,7 +52,7 @@ impl PrivateServer {
             script: native.join(format!("{kind}.sh")),
             port: free_port(),
             // A short name: what the server puts below it may be a socket's path.
-            directory: tempfile::Builder::new().prefix(kind).tempdir()?,
+            directory: directory(kind)?,
         };
         server.start_again().await?;
         Ok(server)
@@ -89,6 +89,12 @@ impl PrivateServer {
         ensure!(ran.status.success(), "{script} {verb}: {}", String::from_utf8_lossy(&ran.stderr));
         Ok(String::from_utf8(ran.stdout)?.trim().to_owned())
     }
+}
+
+/// A directory of one test: gone with its owner, unless `TALLYMAN_KEEP` is set to look into it.
+pub fn directory(prefix: &str) -> std::io::Result<TempDir> {
+    let keep = std::env::var_os("TALLYMAN_KEEP").is_some();
+    tempfile::Builder::new().prefix(prefix).disable_cleanup(keep).tempdir()
 }
 
 impl Drop for PrivateServer {

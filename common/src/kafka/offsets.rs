@@ -37,9 +37,13 @@ impl GroupOffsets {
             let mut list = TopicPartitionList::new();
             list.add_partition(&source.topic, source.partition);
             let offsets = consumer.committed_offsets(list, REQUEST_TIMEOUT)?;
-            let offset = offsets.find_partition(&source.topic, source.partition);
-            Ok(match offset.map(|it| it.offset()) {
-                Some(Offset::Offset(offset)) => Some(offset),
+            let Some(found) = offsets.find_partition(&source.topic, source.partition) else {
+                return Ok(None);
+            };
+            // An error has no offset either: it must not pass for a group that never committed.
+            found.error()?;
+            Ok(match found.offset() {
+                Offset::Offset(offset) => Some(offset),
                 _ => None,
             })
         })

@@ -1,7 +1,8 @@
 -- Object counts, users of days and their sums against the rows before the rollup marks, in one
 -- snapshot: how many counts there are, and how many of each kind differ.
 with rolled as (
-    select e.object_type, e.object_id, e.event_type, e.user_id,
+    select e.object_type collate "C" as object_type, e.object_id collate "C" as object_id,
+           e.event_type collate "C" as event_type, e.user_id collate "C" as user_id,
            (e.occurred_at at time zone 'utc')::date as day
       from events as e
       join rollup_marks as m

@@ -1,11 +1,12 @@
-//! Takes out of a batch what is already stored: a filter that guesses, markers that know, a look-up
-//! for what stays in doubt. Nothing is dropped on a guess.
+//! Takes out of a batch what is already stored: what this process stored last, a filter that guesses,
+//! markers that know, a look-up for what stays in doubt. Nothing is dropped on a guess.
 
 mod bloom;
+mod recent;
 mod seen;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::event::EventKey;
 use common::failpoint::kill_point;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 
 use self::bloom::Generations;
 pub use self::bloom::Place;
+use self::recent::Recent;
 use self::seen::{Answer, Seen};
 use crate::batch::Batch;
 use crate::config::{DedupConfig, Switch};
@@ -36,6 +38,7 @@ pub enum Novelty {
 
 /// The caches of this process, shared by all its partitions.
 pub struct Dedup {
+    recent: Mutex<Recent>,
     bloom: Option<Mutex<Generations>>,
     seen: Option<Seen>,
     pool: Pool,
@@ -63,19 +66,21 @@ impl Dedup {
         generation: Generation,
         metrics: ProcessorMetrics,
     ) -> Self {
+        let recent = Mutex::new(Recent::new(config.dedup_recent_mib_max << 20));
         let bloom = (config.dedup_bloom == Switch::On).then(|| {
             Mutex::new(Generations::new(config.dedup_window_days, config.dedup_bloom_mib_max << 20))
         });
         let seen = (config.dedup_redis == Switch::On).then(|| Seen::new(redis, config));
         let (teacher, pupil) = mpsc::channel(Self::LESSONS_MAX);
         let lessons = (teacher, AsyncMutex::new(pupil));
-        Self { bloom, seen, pool, generation, metrics, lessons }
+        Self { recent, bloom, seen, pool, generation, metrics, lessons }
     }
 
     /// Moves candidates that are certainly stored to `seen`.
     pub async fn drop_seen(&self, batch: &mut Batch) -> Novelty {
         batch.distrust_seen(); // of an earlier attempt, perhaps under another generation
         batch.seen_under = self.generation.current();
+        self.drop_recent(batch);
         let Some(suspects) = self.suspects(batch) else { return Novelty::Doubtful };
         if suspects.is_empty() {
             return Novelty::Likely;
@@ -85,19 +90,22 @@ impl Dedup {
             suspects.iter().map(|(key, _)| *key).filter(|key| !stored.contains(key)).collect();
         let settled =
             in_doubt.len() <= Self::LOOKUP_MAX && self.look_up(&in_doubt, &mut stored).await;
-        let (seen, candidates) =
-            batch.candidates.drain(..).partition(|it| stored.contains(&it.key));
-        (batch.seen, batch.candidates) = (seen, candidates);
+        if !stored.is_empty() {
+            lock(&self.recent).insert(batch.seen_under, stored.iter().copied());
+            batch.set_aside(|key| stored.contains(&key));
+        }
         if settled { Novelty::Likely } else { Novelty::Doubtful }
     }
 
     /// Remembers keys that a committed transaction holds; only then may they be told to anyone.
     pub fn learn(&self, generation: i64, keys: &[EventKey]) {
         kill_point("seen_before_learn");
-        let (Some(bloom), true) = (&self.bloom, generation == self.generation.current()) else {
+        if generation != self.generation.current() {
             return;
-        };
-        let mut bloom = bloom.lock().unwrap_or_else(PoisonError::into_inner);
+        }
+        lock(&self.recent).insert(generation, keys.iter().copied());
+        let Some(bloom) = &self.bloom else { return };
+        let mut bloom = lock(bloom);
         let places = bloom.insert(keys, Timestamp::now());
         self.metrics.bloom_keys.set(bloom.len() as i64);
         // A full queue costs a look-up per id later, not more.
@@ -115,10 +123,18 @@ impl Dedup {
         Ok(())
     }
 
+    fn drop_recent(&self, batch: &mut Batch) {
+        let recent = lock(&self.recent);
+        let generation = batch.seen_under;
+        batch.set_aside(|key| recent.contains(generation, key));
+        let tier = self.metrics.duplicates_total.with_label_values(&["recent"]);
+        tier.inc_by(batch.seen.len() as u64);
+    }
+
     /// Keys the filter knows, with the place where Redis would have them. None when there is no
     /// filter to ask.
     fn suspects(&self, batch: &Batch) -> Option<Vec<(EventKey, Place)>> {
-        let bloom = self.bloom.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let bloom = lock(self.bloom.as_ref()?);
         let suspects = batch.candidates.iter();
         Some(suspects.filter_map(|it| Some((it.key, bloom.find(it.key)?))).collect())
     }
@@ -167,4 +183,9 @@ impl Dedup {
         let rows = client.query(&statement, &[&keys]).await?;
         Ok(rows.iter().map(|row| EventKey::from(row.get::<_, Uuid>(0))).collect())
     }
+}
+
+/// Caches are whole after every step: a panic elsewhere leaves nothing to mend.
+fn lock<T>(cache: &Mutex<T>) -> MutexGuard<'_, T> {
+    cache.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,23 +2,25 @@
 //! ever half applied.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use common::failpoint::kill_point;
 use common::keys;
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Pool, Transaction};
 use fred::prelude::{Client, HashesInterface};
 use fred::types::scripts::Script;
 use jiff::civil::Date;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use super::read_back::{self, Stored};
 use super::rebuild::rebuild;
-use super::{FollowError, Follower};
-use crate::batch::{Candidate, Judged, Source};
+use super::{FollowError, Follower, Memory, Share};
+use crate::batch::{Deed, Judged, Source};
 use crate::generation::Generation;
 use crate::metrics::ProcessorMetrics;
 
@@ -156,8 +158,8 @@ impl CounterFollower {
             self.epoch.clone(),
             self.source.number.to_string(),
             self.start_offset.to_string(),
-            step.from.to_string(),
-            step.to.to_string(),
+            step.range.start.to_string(),
+            step.range.end.to_string(),
         ];
         for (counter, sum) in &step.sums {
             keys.extend([counter.clone(), sum.top.clone()]);
@@ -176,7 +178,7 @@ impl CounterFollower {
             }
             ("done", _) => Ok(()),
             (reason, _) => {
-                info!(source = %self.source.partition, reason, from = step.from, "counters stand elsewhere");
+                info!(source = %self.source.partition, reason, from = step.range.start, "counters stand elsewhere");
                 Err(FollowError::Moved)
             }
         }
@@ -185,6 +187,7 @@ impl CounterFollower {
 
 impl Follower for CounterFollower {
     const NAME: &'static str = "counters";
+    type Share = Steps;
 
     fn gather(&self) -> Duration {
         Duration::ZERO
@@ -197,30 +200,37 @@ impl Follower for CounterFollower {
         Ok(standing.mark.unwrap_or(self.start_offset))
     }
 
-    async fn apply(&mut self, judged: &[Arc<Judged>]) -> Result<i64, FollowError> {
+    async fn apply(&mut self, shares: &[Steps]) -> Result<i64, FollowError> {
         let epoch_generation = self.epoch.split('-').next().and_then(|n| n.parse().ok());
         let mut mark = None;
-        for batch in judged {
-            if epoch_generation != Some(batch.generation) {
+        for Steps { steps, generation, .. } in shares {
+            if epoch_generation != Some(*generation) {
                 // The epoch rests on another life of Postgres than this commit.
                 return Err(FollowError::Moved);
             }
-            for step in steps(batch) {
-                self.apply_step(&step).await?;
+            for step in steps {
+                self.apply_step(step).await?;
+                mark = Some(step.range.end);
                 kill_point("counters_between_steps");
             }
-            mark = Some(batch.to);
         }
         kill_point("counters_after");
         mark.ok_or(FollowError::Moved)
     }
 }
 
+/// Consecutive steps of the counters.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Steps {
+    generation: i64,
+    events: usize,
+    steps: Vec<Step>,
+}
+
 /// A sub-range of offsets with what it adds.
 #[derive(Debug, PartialEq, Eq)]
 struct Step {
-    from: i64,
-    to: i64,
+    range: Range<i64>,
     sums: BTreeMap<String, Sum>,
 }
 
@@ -231,32 +241,73 @@ struct Sum {
     member: String,
 }
 
-/// Distinct counters of one step: an unchunked script of 5,000 blocked Redis for 87 ms (measured).
-const STEP_COUNTERS_MAX: usize = 256;
+impl Steps {
+    /// Distinct counters of one step: an unchunked script of 5,000 blocked Redis for 87 ms (measured).
+    const STEP_COUNTERS_MAX: usize = 256;
 
-fn steps(batch: &Judged) -> Vec<Step> {
-    let empty = |from| Step { from, to: batch.to, sums: BTreeMap::new() };
-    let mut steps = vec![empty(batch.from)];
-    for row in &batch.stored {
-        let Some((counter, sum)) = sum_of(row) else { continue };
-        let step = steps.last_mut().expect("there is always a step");
-        if step.sums.len() == STEP_COUNTERS_MAX && !step.sums.contains_key(&counter) {
-            step.to = row.offset;
-            steps.push(empty(row.offset));
-        }
-        let step = steps.last_mut().expect("there is always a step");
-        step.sums.entry(counter).and_modify(|it| it.count += 1).or_insert(sum);
+    /// One step over the range, to be filled.
+    fn over(range: Range<i64>, generation: i64) -> Self {
+        Self { generation, events: 0, steps: vec![Step { range, sums: BTreeMap::new() }] }
     }
-    steps
+
+    fn add(&mut self, deed: &Deed<'_>) {
+        self.events += 1;
+        let Some((object_type, id)) = deed.object else { return };
+        let counter = keys::counter(object_type, id, deed.event_type);
+        let step = self.last();
+        if step.sums.len() == Self::STEP_COUNTERS_MAX && !step.sums.contains_key(&counter) {
+            let end = std::mem::replace(&mut step.range.end, deed.offset);
+            self.steps.push(Step { range: deed.offset..end, sums: BTreeMap::new() });
+        }
+        let sum = self.last().sums.entry(counter).or_insert_with(|| Sum {
+            count: 0,
+            top: keys::top(object_type, deed.event_type),
+            member: keys::member(object_type, id),
+        });
+        sum.count += 1;
+    }
+
+    fn last(&mut self) -> &mut Step {
+        self.steps.last_mut().expect("there is always a step")
+    }
 }
 
-fn sum_of(row: &Candidate) -> Option<(String, Sum)> {
-    let object = row.event.object.as_ref()?;
-    let (object_type, id, action) = (&object.object_type, &object.id, &row.event.event_type);
-    let sum = Sum {
-        count: 1,
-        top: keys::top(object_type, action),
-        member: keys::member(object_type, id),
-    };
-    Some((keys::counter(object_type, id, action), sum))
+impl Share for Steps {
+    const READ_BACK_STEP: i64 = 50_000;
+
+    fn of(judged: &Arc<Judged>) -> Self {
+        let mut steps = Self::over(judged.from..judged.to, judged.generation);
+        judged.deeds().for_each(|deed| steps.add(&deed));
+        steps
+    }
+
+    async fn read(on: &Transaction<'_>, of: &Stored) -> Result<Self, tokio_postgres::Error> {
+        let mut steps = Self::over(of.range.clone(), of.generation);
+        read_back::deeds(on, of, |deed| steps.add(deed)).await?;
+        Ok(steps)
+    }
+
+    fn range(&self) -> Range<i64> {
+        let first = self.steps.first().map_or(0, |it| it.range.start);
+        first..self.steps.last().map_or(first, |it| it.range.end)
+    }
+
+    /// A mark lies between two steps, unless somebody else made others.
+    fn since(mut self, offset: i64) -> Option<Self> {
+        self.steps.retain(|step| step.range.end > offset);
+        (self.range().start == offset).then_some(self)
+    }
+
+    fn events(&self) -> usize {
+        self.events
+    }
+
+    fn size(&self) -> usize {
+        let sums = self.steps.iter().flat_map(|it| &it.sums);
+        sums.map(|(counter, it)| 128 + counter.len() + it.top.len() + it.member.len()).sum()
+    }
+
+    fn room(memory: &Memory) -> &Arc<Semaphore> {
+        &memory.sums
+    }
 }

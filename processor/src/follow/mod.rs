@@ -1,5 +1,7 @@
 //! Followers of the judge, each with its own ratchet: counters, rollups, relay. Whoever trails, for
 //! whatever reason, is brought up by reading judged rows back: one loop for all of them.
+//!
+//! Each takes only its share of a batch: what needs no whole events does not keep them in memory.
 
 pub mod counters;
 mod read_back;
@@ -8,21 +10,52 @@ pub mod relay;
 pub mod rollups;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
-use tokio::sync::{Semaphore, mpsc, watch};
+use deadpool_postgres::{Pool, Transaction};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use self::read_back::Stored;
 use crate::batch::{Judged, Source};
 use crate::metrics::ProcessorMetrics;
+
+/// What one follower takes of a range of judged offsets.
+pub trait Share: Sized + Send + Sync + 'static {
+    /// Offsets of one read-back: enough to make up for the blocks of the index it reads besides.
+    const READ_BACK_STEP: i64;
+
+    fn of(judged: &Arc<Judged>) -> Self;
+
+    /// The same, from the rows that Postgres holds.
+    fn read(
+        snapshot: &Transaction<'_>,
+        range: &Stored,
+    ) -> impl Future<Output = Result<Self, tokio_postgres::Error>> + Send;
+
+    /// The first offset, and the one after the last.
+    fn range(&self) -> Range<i64>;
+
+    /// The part from an offset within the range on; none where it cannot be cut.
+    fn since(self, offset: i64) -> Option<Self>;
+
+    fn events(&self) -> usize;
+
+    /// Bytes this holds in memory, roughly.
+    fn size(&self) -> usize;
+
+    /// The memory it is charged to.
+    fn room(memory: &Memory) -> &Arc<Semaphore>;
+}
 
 /// What follows the judge. Its mark only ever moves forward.
 pub trait Follower: Send {
     const NAME: &'static str;
+    type Share: Share;
     /// Waits this long for more batches before it applies the first.
     fn gather(&self) -> Duration;
     /// Where its own store says it stands.
@@ -30,7 +63,7 @@ pub trait Follower: Send {
     /// Applies consecutive ranges, the first of which begins at the mark; returns the new mark.
     fn apply(
         &mut self,
-        judged: &[Arc<Judged>],
+        shares: &[Self::Share],
     ) -> impl Future<Output = Result<i64, FollowError>> + Send;
 }
 
@@ -63,35 +96,54 @@ impl From<deadpool_postgres::PoolError> for FollowError {
     }
 }
 
-/// What the followers of this process may hold in memory, all sources together.
+/// What the followers of this process may hold in memory, all sources together, in bytes.
 #[derive(Debug, Clone)]
 pub struct Memory {
-    /// Bytes of judged batches that wait.
-    waiting: Arc<Semaphore>,
+    /// For whole batches.
+    batches: Arc<Semaphore>,
+    /// For sums: they have a part of their own, or a relay that trails would slow them too.
+    sums: Arc<Semaphore>,
     /// Read-backs at a time: each holds its rows twice for a moment.
     read_backs: Arc<Semaphore>,
-    waiting_max: usize,
+    bytes_max: usize,
 }
 
 impl Memory {
-    pub fn new(waiting_mib_max: usize) -> Self {
-        let waiting_max = waiting_mib_max << 20;
+    pub fn new(mib_max: usize) -> Self {
+        let bytes_max = mib_max << 20;
+        let sums = bytes_max / 4;
         Self {
-            waiting: Arc::new(Semaphore::new(waiting_max)),
+            batches: Arc::new(Semaphore::new(bytes_max - sums)),
+            sums: Arc::new(Semaphore::new(sums)),
             read_backs: Arc::new(Semaphore::new(1)),
-            waiting_max,
+            bytes_max,
         }
     }
 
-    /// Bytes of judged batches that wait now.
+    /// Bytes that wait now.
     pub fn waiting_bytes(&self) -> usize {
-        self.waiting_max - self.waiting.available_permits()
+        self.bytes_max - self.batches.available_permits() - self.sums.available_permits()
     }
 }
 
+/// A share that waits, and the memory it is charged with.
+struct Held<S> {
+    share: S,
+    permit: OwnedSemaphorePermit,
+}
+
+/// Consecutive shares for one application; in memory until it is done.
+struct Taken<S> {
+    shares: Vec<S>,
+    _permits: Vec<OwnedSemaphorePermit>,
+}
+
+/// Gives one follower its share of a batch.
+type HandOver = Box<dyn Fn(&Arc<Judged>) + Send + Sync>;
+
 /// The judge's end of the followers of one source.
 pub struct Feeds {
-    feeds: Vec<mpsc::Sender<Arc<Judged>>>,
+    feeds: Vec<HandOver>,
     judged_to: watch::Sender<i64>,
     memory: Memory,
     metrics: ProcessorMetrics,
@@ -106,13 +158,21 @@ impl Feeds {
     }
 
     /// The end of one more follower.
-    pub fn feed(&mut self, source: &Arc<Source>, pool: &Pool) -> Feed {
-        let (sender, batches) = mpsc::channel(Self::QUEUE);
-        self.feeds.push(sender);
+    pub fn feed<S: Share>(&mut self, source: &Arc<Source>, pool: &Pool) -> Feed<S> {
+        let (sender, shares) = mpsc::channel(Self::QUEUE);
+        let room = S::room(&self.memory).clone();
+        self.feeds.push(Box::new(move |judged| {
+            let share = S::of(judged);
+            let size = u32::try_from(share.size()).unwrap_or(u32::MAX);
+            // What does not fit, and a full or closed queue, is no loss: it is read back later.
+            if let Ok(permit) = room.clone().try_acquire_many_owned(size) {
+                let _read_back_later = sender.try_send(Held { share, permit });
+            }
+        }));
         Feed {
             source: source.clone(),
             pool: pool.clone(),
-            batches,
+            shares,
             waiting: VecDeque::new(),
             judged_to: self.judged_to.subscribe(),
             read_backs: self.memory.read_backs.clone(),
@@ -121,57 +181,48 @@ impl Feeds {
     }
 
     /// Hands a committed batch on. Never waits: what does not fit into memory is read back later.
-    pub fn advance(&self, mut judged: Judged) {
-        let to = judged.to;
-        let size = u32::try_from(judged.size()).unwrap_or(u32::MAX);
-        if let Ok(permit) = self.memory.waiting.clone().try_acquire_many_owned(size) {
-            judged.permit = Some(permit);
-            let judged = Arc::new(judged);
-            for feed in &self.feeds {
-                // A full or closed queue is no loss: the follower reads the range back.
-                let _read_back_later = feed.try_send(judged.clone());
-            }
-        }
-        self.judged_to.send_replace(to);
+    pub fn advance(&self, judged: Judged) {
+        let judged = Arc::new(judged);
+        self.feeds.iter().for_each(|feed| feed(&judged));
+        self.judged_to.send_replace(judged.to);
     }
 }
 
 /// A follower's end: the next ranges after its mark, from memory or read back.
-pub struct Feed {
+pub struct Feed<S> {
     source: Arc<Source>,
     pool: Pool,
-    batches: mpsc::Receiver<Arc<Judged>>,
-    waiting: VecDeque<Arc<Judged>>,
+    shares: mpsc::Receiver<Held<S>>,
+    waiting: VecDeque<Held<S>>,
     judged_to: watch::Receiver<i64>,
     read_backs: Arc<Semaphore>,
     metrics: ProcessorMetrics,
 }
 
-impl Feed {
+impl<S: Share> Feed<S> {
     /// Events of one application at most.
     const EVENTS_MAX: usize = 50_000;
-    /// Offsets of one read-back: enough to make up for the blocks of the index it reads besides,
-    /// and about 30 MiB of small events.
-    const READ_BACK_STEP: i64 = 20_000;
 
-    /// Consecutive ranges that begin at `mark`; none when the judge is gone.
+    /// Consecutive shares that begin at `mark`; none when the judge is gone.
     async fn next(
         &mut self,
         mark: i64,
         gather: Duration,
         follower: &str,
-    ) -> Result<Option<Vec<Arc<Judged>>>, FollowError> {
+    ) -> Result<Option<Taken<S>>, FollowError> {
         if !self.wait_past(mark).await {
             return Ok(None);
         }
         self.gather_until(Instant::now() + gather).await;
         self.forget_before(mark);
-        let to = *self.judged_to.borrow();
-        match self.waiting.front().map(|first| first.from) {
-            Some(from) if from == mark => Ok(Some(self.take_consecutive())),
-            Some(from) => self.read_back(mark, from, follower).await.map(Some),
-            None => self.read_back(mark, to, follower).await.map(Some),
-        }
+        let judged_to = *self.judged_to.borrow();
+        let to = match self.waiting.front().map(|first| first.share.range().start) {
+            Some(from) if from == mark => return Ok(Some(self.take_consecutive())),
+            Some(from) => from,
+            None => judged_to,
+        };
+        let share = self.read_back(mark, to, follower).await?;
+        Ok(Some(Taken { shares: vec![share], _permits: Vec::new() }))
     }
 
     /// Waits until the judge is past the mark. A lossy queue is no reason to wait: the watch tells.
@@ -181,15 +232,15 @@ impl Feed {
 
     async fn gather_until(&mut self, deadline: Instant) {
         loop {
-            while let Ok(judged) = self.batches.try_recv() {
-                self.waiting.push_back(judged);
+            while let Ok(held) = self.shares.try_recv() {
+                self.waiting.push_back(held);
             }
-            let events: usize = self.waiting.iter().map(|it| it.stored.len()).sum();
+            let events: usize = self.waiting.iter().map(|it| it.share.events()).sum();
             if events >= Self::EVENTS_MAX {
                 return;
             }
-            match timeout_at(deadline, self.batches.recv()).await {
-                Ok(Some(judged)) => self.waiting.push_back(judged),
+            match timeout_at(deadline, self.shares.recv()).await {
+                Ok(Some(held)) => self.waiting.push_back(held),
                 Ok(None) | Err(_) => return,
             }
         }
@@ -197,41 +248,37 @@ impl Feed {
 
     /// Lets go of what lies before the mark, and of the front part of what the mark lies in.
     fn forget_before(&mut self, mark: i64) {
-        self.waiting.retain(|judged| judged.to > mark);
-        if let Some(first) = self.waiting.front_mut()
-            && first.from < mark
+        self.waiting.retain(|held| held.share.range().end > mark);
+        if let Some(first) = self.waiting.pop_front_if(|it| it.share.range().start < mark)
+            && let Some(share) = first.share.since(mark)
         {
-            *first = Arc::new(first.since(mark));
+            self.waiting.push_front(Held { share, permit: first.permit });
         }
     }
 
-    fn take_consecutive(&mut self) -> Vec<Arc<Judged>> {
-        let mut taken: Vec<Arc<Judged>> = Vec::new();
+    fn take_consecutive(&mut self) -> Taken<S> {
+        let (mut shares, mut permits): (Vec<S>, Vec<_>) = Default::default();
         let mut events = 0;
-        while let Some(next) = self.waiting.front() {
-            let adjacent = taken.last().is_none_or(|last| last.to == next.from);
-            if !adjacent || (events > 0 && events + next.stored.len() > Self::EVENTS_MAX) {
+        while let Some(Held { share, permit }) = self.waiting.pop_front() {
+            let adjacent = shares.last().is_none_or(|last| last.range().end == share.range().start);
+            if !adjacent || (events > 0 && events + share.events() > Self::EVENTS_MAX) {
+                self.waiting.push_front(Held { share, permit });
                 break;
             }
-            events += next.stored.len();
-            taken.extend(self.waiting.pop_front());
+            events += share.events();
+            shares.push(share);
+            permits.push(permit);
         }
-        taken
+        Taken { shares, _permits: permits }
     }
 
-    async fn read_back(
-        &self,
-        from: i64,
-        to: i64,
-        follower: &str,
-    ) -> Result<Vec<Arc<Judged>>, FollowError> {
-        let to = to.min(from + Self::READ_BACK_STEP);
+    async fn read_back(&self, from: i64, to: i64, follower: &str) -> Result<S, FollowError> {
+        let to = to.min(from + S::READ_BACK_STEP);
         debug!(source = %self.source.partition, follower, from, to, "reading back");
         self.metrics.read_back_total.with_label_values(&[follower]).inc();
         let _one_at_a_time = self.read_backs.acquire().await.expect("never closed");
         let client = self.pool.get().await?;
-        let judged = read_back::read(client, &self.source, from, to).await?;
-        Ok(vec![Arc::new(judged)])
+        read_back::read(client, &self.source, from, to).await
     }
 
     fn report_lag(&self, follower: &str, mark: i64) {
@@ -246,7 +293,7 @@ impl Feed {
 /// until it is told to stop.
 pub async fn follow<F: Follower>(
     mut follower: F,
-    mut feed: Feed,
+    mut feed: Feed<F::Share>,
     stop: CancellationToken,
 ) -> Result<(), FollowError> {
     let source = feed.source.clone();
@@ -276,15 +323,18 @@ pub async fn follow<F: Follower>(
     }
 }
 
-async fn advance<F: Follower>(follower: &mut F, feed: &mut Feed) -> Result<(), FollowError> {
+async fn advance<F: Follower>(
+    follower: &mut F,
+    feed: &mut Feed<F::Share>,
+) -> Result<(), FollowError> {
     let mut mark = follower.mark().await?;
     let ledger = *feed.judged_to.borrow();
     if mark > ledger {
         return Err(FollowError::Ahead { mark, ledger });
     }
     feed.report_lag(F::NAME, mark);
-    while let Some(judged) = feed.next(mark, follower.gather(), F::NAME).await? {
-        mark = follower.apply(&judged).await?;
+    while let Some(taken) = feed.next(mark, follower.gather(), F::NAME).await? {
+        mark = follower.apply(&taken.shares).await?;
         feed.report_lag(F::NAME, mark);
     }
     Ok(())

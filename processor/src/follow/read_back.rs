@@ -1,26 +1,45 @@
 //! Reads what was judged in a range of offsets back from Postgres.
 
+use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use common::event::{Event, EventKey, ObjectRef};
 use common::kafka::Headers;
-use deadpool_postgres::Object;
+use deadpool_postgres::{Object, Transaction};
+use futures_util::TryStreamExt;
 use tokio_postgres::types::Json;
 use tokio_postgres::{IsolationLevel, Row};
 use uuid::Uuid;
 
-use super::FollowError;
-use crate::batch::{Candidate, DeadLetter, Judged, Source};
+use super::{FollowError, Share};
+use crate::batch::{Candidate, DeadLetter, Deed, Judged, Source};
 
-/// Rows, dead letters and the ledger in one snapshot: the range ends at the ledger at the latest.
-pub async fn read(
+/// A range of offsets that is judged, as a snapshot of Postgres has it.
+pub struct Stored {
+    pub source: Arc<Source>,
+    pub range: Range<i64>,
+    /// The snapshot's: the rows are as it knows them.
+    pub generation: i64,
+}
+
+impl Stored {
+    /// The positions of its first offset, and of the one after its last.
+    fn positions(&self) -> [i64; 2] {
+        [self.source.src(self.range.start), self.source.src(self.range.end)]
+    }
+}
+
+/// What a follower needs of a range. Rows, dead letters and the ledger are read in one snapshot: the
+/// range ends at the ledger at the latest.
+pub(super) async fn read<S: Share>(
     mut client: Object,
     source: &Arc<Source>,
     from: i64,
     to: i64,
-) -> Result<Judged, FollowError> {
+) -> Result<S, FollowError> {
     let snapshot = client
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
@@ -33,14 +52,48 @@ pub async fn read(
     if to <= from {
         return Err(FollowError::Moved);
     }
-    let range: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
-        [&source.src(from), &source.src(to)];
-    let statement = snapshot.prepare_cached(include_str!("read_events.sql")).await?;
-    let stored = snapshot.query(&statement, &range).await?.iter().map(candidate).collect();
-    let statement = snapshot.prepare_cached(include_str!("read_dead_letters.sql")).await?;
-    let dead = snapshot.query(&statement, &range).await?.iter().map(dead_letter).collect();
+    let stored = Stored { source: source.clone(), range: from..to, generation };
+    let share = S::read(&snapshot, &stored).await?;
     snapshot.commit().await?;
-    Ok(Judged { source: source.clone(), from, to, generation, stored, dead, permit: None })
+    Ok(share)
+}
+
+/// Whole events and dead letters.
+pub async fn judged(on: &Transaction<'_>, of: &Stored) -> Result<Judged, tokio_postgres::Error> {
+    let [from, to] = of.positions();
+    let statement = on.prepare_cached(include_str!("read_events.sql")).await?;
+    let stored = on.query(&statement, &[&from, &to]).await?.iter().map(candidate).collect();
+    let statement = on.prepare_cached(include_str!("read_dead_letters.sql")).await?;
+    let dead = on.query(&statement, &[&from, &to]).await?.iter().map(dead_letter).collect();
+    Ok(Judged {
+        source: of.source.clone(),
+        from: of.range.start,
+        to: of.range.end,
+        generation: of.generation,
+        stored,
+        dead,
+    })
+}
+
+/// Who did what to what and when, event by event: a tenth of what whole events take.
+pub async fn deeds(
+    on: &Transaction<'_>,
+    of: &Stored,
+    mut each: impl FnMut(&Deed<'_>) + Send,
+) -> Result<(), tokio_postgres::Error> {
+    let statement = on.prepare_cached(include_str!("read_deeds.sql")).await?;
+    let mut rows = pin!(on.query_raw(&statement, of.positions()).await?);
+    while let Some(row) = rows.try_next().await? {
+        let object_type: Option<&str> = row.get("object_type");
+        each(&Deed {
+            offset: Source::offset_of(row.get("src")),
+            event_type: row.get("event_type"),
+            user_id: row.get("user_id"),
+            object: object_type.zip(row.get("object_id")),
+            occurred_at: row.get("occurred_at"),
+        });
+    }
+    Ok(())
 }
 
 fn candidate(row: &Row) -> Candidate {

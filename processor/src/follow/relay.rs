@@ -1,6 +1,7 @@
 //! Relay: unique events, dead letters and the group's offset in one Kafka transaction, by one
 //! transactional producer per source partition.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,12 @@ use common::kafka::{
     GroupOffsets, Headers, Outgoing, TransactionError, TransactionalProducer, greatest_origin,
 };
 use common::topic;
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Pool, Transaction};
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
-use super::{FollowError, Follower};
+use super::read_back::{self, Stored};
+use super::{FollowError, Follower, Memory, Share};
 use crate::batch::{Candidate, DeadLetter, Judged, Source};
 
 /// Where the relay of a group writes.
@@ -212,8 +215,43 @@ impl Relay {
     }
 }
 
+/// The relay needs all of a batch.
+impl Share for Arc<Judged> {
+    /// About 30 MiB of small events.
+    const READ_BACK_STEP: i64 = 20_000;
+
+    fn of(judged: &Arc<Judged>) -> Self {
+        judged.clone()
+    }
+
+    async fn read(on: &Transaction<'_>, of: &Stored) -> Result<Self, tokio_postgres::Error> {
+        read_back::judged(on, of).await.map(Arc::new)
+    }
+
+    fn range(&self) -> Range<i64> {
+        self.from..self.to
+    }
+
+    fn since(self, offset: i64) -> Option<Self> {
+        Some(Arc::new(Judged::since(&self, offset)))
+    }
+
+    fn events(&self) -> usize {
+        self.stored.len()
+    }
+
+    fn size(&self) -> usize {
+        Judged::size(self)
+    }
+
+    fn room(memory: &Memory) -> &Arc<Semaphore> {
+        &memory.batches
+    }
+}
+
 impl Follower for Relay {
     const NAME: &'static str = "relay";
+    type Share = Arc<Judged>;
 
     fn gather(&self) -> Duration {
         Duration::from_millis(5)
@@ -238,7 +276,7 @@ impl Follower for Relay {
         }
     }
 
-    async fn apply(&mut self, judged: &[Arc<Judged>]) -> Result<i64, FollowError> {
+    async fn apply(&mut self, judged: &[Self::Share]) -> Result<i64, FollowError> {
         let Some(to) = judged.last().map(|last| last.to) else { return Err(FollowError::Moved) };
         let producer = self.producer.take().ok_or(FollowError::Moved)?;
         self.transact(&producer, judged, to).await?;

@@ -112,6 +112,11 @@ impl Judge {
         }
     }
 
+    /// Whether the last COMMIT was not answered. The same batch then has to be given again, as it is.
+    pub fn is_in_doubt(&self) -> bool {
+        self.in_doubt.is_some()
+    }
+
     /// One transaction from the ledger to COMMIT.
     async fn attempt(&mut self, batch: &Batch, way: Way) -> Result<Decision, Refusal> {
         let mut client = self.pool.get().await.map_err(JudgeError::from)?;
@@ -259,10 +264,7 @@ impl Judge {
         stored.retain(|it| new.contains(&it.key));
         let source = self.source.clone();
         let (from, to) = (batch.from, batch.to);
-        Verdict {
-            known,
-            judged: Judged { source, from, to, generation, stored, dead, permit: None },
-        }
+        Verdict { known, judged: Judged { source, from, to, generation, stored, dead } }
     }
 }
 
