@@ -1,6 +1,7 @@
 //! The one home of rdkafka: consumers, producers, transactions and topics, as the daemons need them.
 
 mod admin;
+mod bootstrap;
 mod consumer;
 mod offsets;
 mod producer;

@@ -1,6 +1,7 @@
 //! What a group has committed and what a partition still holds.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::KafkaResult;
@@ -22,11 +23,27 @@ pub struct Watermarks {
 /// Transactions commit offsets under this identity too: the broker checks the member, not the
 /// partition (tried), so membership fences nobody; the transactional id does.
 #[derive(Clone)]
-pub struct GroupOffsets(Arc<BaseConsumer>);
+pub struct GroupOffsets(Arc<Asker>);
+
+struct Asker {
+    config: KafkaConfig,
+    group: String,
+    client: Mutex<Arc<Client>>,
+}
+
+struct Client {
+    consumer: BaseConsumer,
+    made_at: Instant,
+}
 
 impl GroupOffsets {
+    /// A client may never recover from an outage: it has forgotten every broker, or goes on to
+    /// answer "unknown partition" (librdkafka 2.12.1, both seen). After an error a new one asks.
+    const CLIENT_AGE_MIN: Duration = Duration::from_secs(3);
+
     pub fn of(config: &KafkaConfig, group: &str) -> KafkaResult<Self> {
-        Ok(Self(Arc::new(super::consumer_config(config, group).create()?)))
+        let client = Mutex::new(Client::new(config, group)?);
+        Ok(Self(Arc::new(Asker { config: config.clone(), group: group.to_owned(), client })))
     }
 
     /// The committed offset of one partition; none when it never was or has expired. Waits while
@@ -72,14 +89,46 @@ impl GroupOffsets {
     }
 
     pub(super) fn metadata(&self) -> ConsumerGroupMetadata {
-        self.0.group_metadata().expect("a consumer with a group id has group metadata")
+        let client = self.0.client();
+        client.consumer.group_metadata().expect("a consumer with a group id has group metadata")
     }
 
     async fn blocking<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&BaseConsumer) -> KafkaResult<T> + Send + 'static,
     ) -> KafkaResult<T> {
-        let consumer = self.0.clone();
-        tokio::task::spawn_blocking(move || ask(&consumer)).await.expect("a query does not panic")
+        let asker = self.0.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            let client = asker.client();
+            let answer = ask(&client.consumer);
+            if answer.is_err() && client.made_at.elapsed() > Self::CLIENT_AGE_MIN {
+                asker.renew(&client)?;
+            }
+            answer
+        });
+        asked.await.expect("a query does not panic")
+    }
+}
+
+impl Asker {
+    fn client(&self) -> Arc<Client> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces a client, unless somebody else has done so.
+    fn renew(&self, old: &Arc<Client>) -> KafkaResult<()> {
+        let new = Client::new(&self.config, &self.group)?;
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&client, old) {
+            *client = new;
+        }
+        Ok(())
+    }
+}
+
+impl Client {
+    fn new(config: &KafkaConfig, group: &str) -> KafkaResult<Arc<Self>> {
+        let consumer = super::consumer_config(config, group).create()?;
+        Ok(Arc::new(Self { consumer, made_at: Instant::now() }))
     }
 }

@@ -1,8 +1,8 @@
 //! An idempotent producer that answers when the in-sync replicas have a record.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use rdkafka::producer::Producer as _;
 use rdkafka::producer::future_producer::{DeliveryFuture, FutureProducer, FutureRecord};
 use tracing::{info, warn};
 
+use super::bootstrap::Bootstrap;
 use super::record::Headers;
 use crate::config::KafkaConfig;
 
@@ -66,6 +67,7 @@ impl ClientContext for Reachability {
 pub struct Producer {
     inner: FutureProducer<Reachability>,
     reachability: Reachability,
+    bootstrap: Arc<Mutex<Bootstrap>>,
 }
 
 impl Producer {
@@ -90,7 +92,8 @@ impl Producer {
             .set("queue.buffering.max.messages", "200000")
             .set("queue.buffering.max.kbytes", queue_kbytes_max.to_string())
             .create_with_context(reachability.clone())?;
-        Ok(Self { inner, reachability })
+        let bootstrap = Arc::new(Mutex::new(Bootstrap::new(&config.kafka_brokers)));
+        Ok(Self { inner, reachability, bootstrap })
     }
 
     /// False from the moment the last broker is lost until [`Producer::probe`] reaches one again.
@@ -108,6 +111,11 @@ impl Producer {
         .await
         .unwrap_or(false);
         self.reachability.set_away(!answered);
+        if !answered {
+            let mut bootstrap = self.bootstrap.lock().unwrap_or_else(PoisonError::into_inner);
+            bootstrap.remind(self.inner.client());
+            bootstrap.lost();
+        }
         answered
     }
 
