@@ -1,5 +1,7 @@
 //! The Redis keys of CONTRACT: what dashboards read.
 
+use std::borrow::Cow;
+
 use jiff::civil::Date;
 
 /// The number of actions of one type on one object: `post:123:likes`.
@@ -38,19 +40,19 @@ fn top_encoded(object_type: &str, event_type: &str) -> String {
 
 /// Users choose these names: a type called like one of our own key spaces gets its first byte
 /// encoded, or a string and a sorted set would claim the same key for ever.
-fn object_space(object_type: &str) -> String {
+fn object_space(object_type: &str) -> Cow<'_, str> {
     let plain = encoded(object_type);
     if plain == "tm" || plain == "dau" || plain.starts_with("top_") {
-        return format!("%{:02X}{}", plain.as_bytes()[0], &plain[1..]);
+        return format!("%{:02X}{}", plain.as_bytes()[0], &plain[1..]).into();
     }
     plain
 }
 
-fn encoded(name: &str) -> String {
+fn encoded(name: &str) -> Cow<'_, str> {
     if !name.contains([':', '%', '{', '}']) {
-        return name.to_owned();
+        return name.into();
     }
-    name.replace('%', "%25").replace(':', "%3A").replace('{', "%7B").replace('}', "%7D")
+    name.replace('%', "%25").replace(':', "%3A").replace('{', "%7B").replace('}', "%7D").into()
 }
 
 #[cfg(test)]

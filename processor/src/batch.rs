@@ -1,10 +1,10 @@
 //! One batch on its way: records decoded to candidates and dead letters, and what the judge made of them.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use common::event::{self, Arrival, EVENT_BYTES_MAX, Event, EventKey, REWRITE_BYTES_MAX};
 use common::kafka::{Headers, Record, RecordBatch, TopicPartition};
+use hashbrown::HashSet;
 use jiff::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -257,11 +257,6 @@ impl Judged {
         let dead = |it: &DeadLetter| 256 + it.value.as_ref().map_or(0, Vec::len);
         self.stored.iter().map(Candidate::size).sum::<usize>()
             + self.dead.iter().map(dead).sum::<usize>()
-    }
-
-    /// What counters and rollups see of it.
-    pub fn deeds(&self) -> impl Iterator<Item = Deed<'_>> {
-        self.stored.iter().map(Candidate::deed)
     }
 
     /// The part from an offset on, for a follower whose mark lies inside the range.

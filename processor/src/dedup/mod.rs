@@ -5,13 +5,13 @@ mod bloom;
 mod recent;
 mod seen;
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::event::EventKey;
 use common::failpoint::kill_point;
 use deadpool_postgres::Pool;
 use fred::prelude::Client as RedisClient;
+use hashbrown::HashSet;
 use jiff::Timestamp;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio_util::sync::CancellationToken;

@@ -1,6 +1,6 @@
 //! The markers in Redis: a marker is written only after the row is committed, so a hit means stored.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use common::event::EventKey;
 use fred::prelude::{Client, Value};
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
+use hashbrown::HashSet;
 use tokio::time::timeout;
 use tracing::debug;
 

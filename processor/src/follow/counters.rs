@@ -1,26 +1,25 @@
 //! Counters in Redis: sub-ranges of offsets, each a full step of the ratchet, so that nothing is
 //! ever half applied.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use common::failpoint::kill_point;
 use common::keys;
-use deadpool_postgres::{Pool, Transaction};
+use deadpool_postgres::Pool;
 use fred::prelude::{Client, HashesInterface};
 use fred::types::scripts::Script;
 use jiff::civil::Date;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::read_back::{self, Stored};
 use super::rebuild::rebuild;
-use super::{FollowError, Follower, Memory, Share};
-use crate::batch::{Deed, Judged, Source};
+use super::sums::{Step, Sums};
+use super::{FollowError, Follower};
+use crate::batch::Source;
 use crate::generation::Generation;
 use crate::metrics::ProcessorMetrics;
 
@@ -161,9 +160,10 @@ impl CounterFollower {
             step.range.start.to_string(),
             step.range.end.to_string(),
         ];
-        for (counter, sum) in &step.sums {
-            keys.extend([counter.clone(), sum.top.clone()]);
-            args.extend([sum.count.to_string(), sum.member.clone()]);
+        for (counted, count) in &step.counts {
+            let [object_type, id, action] = counted.names();
+            keys.extend([keys::counter(object_type, id, action), keys::top(object_type, action)]);
+            args.extend([count.to_string(), keys::member(object_type, id)]);
         }
         let answer: (String, u64) = self
             .counters
@@ -187,7 +187,7 @@ impl CounterFollower {
 
 impl Follower for CounterFollower {
     const NAME: &'static str = "counters";
-    type Share = Steps;
+    type Share = Arc<Sums>;
 
     fn gather(&self) -> Duration {
         Duration::ZERO
@@ -200,15 +200,15 @@ impl Follower for CounterFollower {
         Ok(standing.mark.unwrap_or(self.start_offset))
     }
 
-    async fn apply(&mut self, shares: &[Steps]) -> Result<i64, FollowError> {
+    async fn apply(&mut self, shares: &[Arc<Sums>]) -> Result<i64, FollowError> {
         let epoch_generation = self.epoch.split('-').next().and_then(|n| n.parse().ok());
         let mut mark = None;
-        for Steps { steps, generation, .. } in shares {
-            if epoch_generation != Some(*generation) {
+        for sums in shares {
+            if epoch_generation != Some(sums.generation) {
                 // The epoch rests on another life of Postgres than this commit.
                 return Err(FollowError::Moved);
             }
-            for step in steps {
+            for step in &sums.steps {
                 self.apply_step(step).await?;
                 mark = Some(step.range.end);
                 kill_point("counters_between_steps");
@@ -216,98 +216,5 @@ impl Follower for CounterFollower {
         }
         kill_point("counters_after");
         mark.ok_or(FollowError::Moved)
-    }
-}
-
-/// Consecutive steps of the counters.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Steps {
-    generation: i64,
-    events: usize,
-    steps: Vec<Step>,
-}
-
-/// A sub-range of offsets with what it adds.
-#[derive(Debug, PartialEq, Eq)]
-struct Step {
-    range: Range<i64>,
-    sums: BTreeMap<String, Sum>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Sum {
-    count: i64,
-    top: String,
-    member: String,
-}
-
-impl Steps {
-    /// Distinct counters of one step: an unchunked script of 5,000 blocked Redis for 87 ms (measured).
-    const STEP_COUNTERS_MAX: usize = 256;
-
-    /// One step over the range, to be filled.
-    fn over(range: Range<i64>, generation: i64) -> Self {
-        Self { generation, events: 0, steps: vec![Step { range, sums: BTreeMap::new() }] }
-    }
-
-    fn add(&mut self, deed: &Deed<'_>) {
-        self.events += 1;
-        let Some((object_type, id)) = deed.object else { return };
-        let counter = keys::counter(object_type, id, deed.event_type);
-        let step = self.last();
-        if step.sums.len() == Self::STEP_COUNTERS_MAX && !step.sums.contains_key(&counter) {
-            let end = std::mem::replace(&mut step.range.end, deed.offset);
-            self.steps.push(Step { range: deed.offset..end, sums: BTreeMap::new() });
-        }
-        let sum = self.last().sums.entry(counter).or_insert_with(|| Sum {
-            count: 0,
-            top: keys::top(object_type, deed.event_type),
-            member: keys::member(object_type, id),
-        });
-        sum.count += 1;
-    }
-
-    fn last(&mut self) -> &mut Step {
-        self.steps.last_mut().expect("there is always a step")
-    }
-}
-
-impl Share for Steps {
-    const READ_BACK_STEP: i64 = 50_000;
-
-    fn of(judged: &Arc<Judged>) -> Self {
-        let mut steps = Self::over(judged.from..judged.to, judged.generation);
-        judged.deeds().for_each(|deed| steps.add(&deed));
-        steps
-    }
-
-    async fn read(on: &Transaction<'_>, of: &Stored) -> Result<Self, tokio_postgres::Error> {
-        let mut steps = Self::over(of.range.clone(), of.generation);
-        read_back::deeds(on, of, |deed| steps.add(deed)).await?;
-        Ok(steps)
-    }
-
-    fn range(&self) -> Range<i64> {
-        let first = self.steps.first().map_or(0, |it| it.range.start);
-        first..self.steps.last().map_or(first, |it| it.range.end)
-    }
-
-    /// A mark lies between two steps, unless somebody else made others.
-    fn since(mut self, offset: i64) -> Option<Self> {
-        self.steps.retain(|step| step.range.end > offset);
-        (self.range().start == offset).then_some(self)
-    }
-
-    fn events(&self) -> usize {
-        self.events
-    }
-
-    fn size(&self) -> usize {
-        let sums = self.steps.iter().flat_map(|it| &it.sums);
-        sums.map(|(counter, it)| 128 + counter.len() + it.top.len() + it.member.len()).sum()
-    }
-
-    fn room(memory: &Memory) -> &Arc<Semaphore> {
-        &memory.sums
     }
 }

@@ -8,6 +8,7 @@ mod read_back;
 pub mod rebuild;
 pub mod relay;
 pub mod rollups;
+mod sums;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -21,15 +22,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use self::read_back::Stored;
+use self::sums::Sums;
 use crate::batch::{Judged, Source};
 use crate::metrics::ProcessorMetrics;
+
+/// A committed batch, as it is handed to the followers.
+pub struct Offer {
+    judged: Arc<Judged>,
+    sums: Arc<Sums>,
+}
 
 /// What one follower takes of a range of judged offsets.
 pub trait Share: Sized + Send + Sync + 'static {
     /// Offsets of one read-back: enough to make up for the blocks of the index it reads besides.
     const READ_BACK_STEP: i64;
 
-    fn of(judged: &Arc<Judged>) -> Self;
+    fn of(offer: &Offer) -> Self;
 
     /// The same, from the rows that Postgres holds.
     fn read(
@@ -41,7 +49,9 @@ pub trait Share: Sized + Send + Sync + 'static {
     fn range(&self) -> Range<i64>;
 
     /// The part from an offset within the range on; none where it cannot be cut.
-    fn since(self, offset: i64) -> Option<Self>;
+    fn since(&self, _offset: i64) -> Option<Self> {
+        None
+    }
 
     fn events(&self) -> usize;
 
@@ -139,7 +149,7 @@ struct Taken<S> {
 }
 
 /// Gives one follower its share of a batch.
-type HandOver = Box<dyn Fn(&Arc<Judged>) + Send + Sync>;
+type HandOver = Box<dyn Fn(&Offer) + Send + Sync>;
 
 /// The judge's end of the followers of one source.
 pub struct Feeds {
@@ -161,8 +171,8 @@ impl Feeds {
     pub fn feed<S: Share>(&mut self, source: &Arc<Source>, pool: &Pool) -> Feed<S> {
         let (sender, shares) = mpsc::channel(Self::QUEUE);
         let room = S::room(&self.memory).clone();
-        self.feeds.push(Box::new(move |judged| {
-            let share = S::of(judged);
+        self.feeds.push(Box::new(move |offer| {
+            let share = S::of(offer);
             let size = u32::try_from(share.size()).unwrap_or(u32::MAX);
             // What does not fit, and a full or closed queue, is no loss: it is read back later.
             if let Ok(permit) = room.clone().try_acquire_many_owned(size) {
@@ -182,9 +192,10 @@ impl Feeds {
 
     /// Hands a committed batch on. Never waits: what does not fit into memory is read back later.
     pub fn advance(&self, judged: Judged) {
-        let judged = Arc::new(judged);
-        self.feeds.iter().for_each(|feed| feed(&judged));
-        self.judged_to.send_replace(judged.to);
+        let to = judged.to;
+        let offer = Offer { sums: Arc::new(Sums::of(&judged)), judged: Arc::new(judged) };
+        self.feeds.iter().for_each(|feed| feed(&offer));
+        self.judged_to.send_replace(to);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Relay: unique events, dead letters and the group's offset in one Kafka transaction, by one
 //! transactional producer per source partition.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use super::read_back::{self, Stored};
-use super::{FollowError, Follower, Memory, Share};
+use super::{FollowError, Follower, Memory, Offer, Share};
 use crate::batch::{Candidate, DeadLetter, Judged, Source};
 
 /// Where the relay of a group writes.
@@ -95,6 +96,7 @@ impl Relay {
     ) -> Result<(), TransactionError> {
         producer.begin()?;
         kill_point("relay_before_send");
+        let mut value = Vec::new();
         for batch in judged {
             let (mut stored, mut dead) =
                 (batch.stored.iter().peekable(), batch.dead.iter().peekable());
@@ -106,7 +108,7 @@ impl Relay {
                         dead.next();
                     }
                     (Some(row), _) => {
-                        self.send_unique(producer, row).await?;
+                        self.send_unique(producer, row, &mut value).await?;
                         stored.next();
                     }
                     (None, Some(letter)) => {
@@ -127,14 +129,15 @@ impl Relay {
         &self,
         producer: &TransactionalProducer,
         row: &Candidate,
+        value: &mut Vec<u8>,
     ) -> Result<(), TransactionError> {
         let event = &row.event;
         let key = match &event.object {
-            Some(object) => format!("{}:{}", object.object_type, object.id),
-            None => event.user_id.clone(),
+            Some(object) => Cow::Owned(format!("{}:{}", object.object_type, object.id)),
+            None => Cow::Borrowed(&*event.user_id),
         };
-        let mut value = Vec::new();
-        event.write_json(Some(row.received_at), &mut value);
+        value.clear();
+        event.write_json(Some(row.received_at), value);
         let mut headers = Headers::default();
         headers.push("event_id", event.event_id.as_str());
         headers.push("origin", self.origin(row.offset));
@@ -142,7 +145,7 @@ impl Relay {
             topic: &self.topics.unique_actions,
             partition: None,
             key: Some(key.as_bytes()),
-            value: Some(&value),
+            value: Some(value),
             headers: &headers,
         };
         producer.send(&record).await
@@ -220,8 +223,8 @@ impl Share for Arc<Judged> {
     /// About 30 MiB of small events.
     const READ_BACK_STEP: i64 = 20_000;
 
-    fn of(judged: &Arc<Judged>) -> Self {
-        judged.clone()
+    fn of(offer: &Offer) -> Self {
+        offer.judged.clone()
     }
 
     async fn read(on: &Transaction<'_>, of: &Stored) -> Result<Self, tokio_postgres::Error> {
@@ -232,8 +235,8 @@ impl Share for Arc<Judged> {
         self.from..self.to
     }
 
-    fn since(self, offset: i64) -> Option<Self> {
-        Some(Arc::new(Judged::since(&self, offset)))
+    fn since(&self, offset: i64) -> Option<Self> {
+        Some(Arc::new(Judged::since(self, offset)))
     }
 
     fn events(&self) -> usize {

@@ -4,7 +4,6 @@ mod blockers;
 mod encode;
 mod error;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,6 +14,7 @@ use common::event::EventKey;
 use common::failpoint::kill_point;
 use deadpool_postgres::{Pool, Transaction};
 use futures_util::SinkExt;
+use hashbrown::HashSet;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
