@@ -46,6 +46,8 @@ pub(super) async fn read<S: Share>(
         .read_only(true)
         .start()
         .await?;
+    // Without statistics, as on a young leaf, the planner reads the whole day in parallel (seen).
+    snapshot.batch_execute("set local enable_seqscan = off").await?;
     let ledger = snapshot.query_one(include_str!("read_ledger.sql"), &[&source.number]).await?;
     let (ledger, generation): (i64, i64) = (ledger.get(0), ledger.get(1));
     let to = to.min(ledger);
