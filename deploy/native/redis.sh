@@ -19,6 +19,8 @@ maxmemory-policy noeviction
 appendonly yes
 appendfsync everysec
 save ""
+# Rewriting is for a log that has grown large, not for every doubling of a small one.
+auto-aof-rewrite-min-size 512mb
 # Deduplication keeps its ids in hashes small enough for the compact encoding.
 hash-max-listpack-entries 256
 END

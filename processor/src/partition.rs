@@ -19,6 +19,7 @@ use crate::batch::{Batch, Source, Witness};
 use crate::config::Config;
 use crate::dedup::Dedup;
 use crate::follow::counters::{CounterFollower, Counters};
+use crate::follow::entered::Entered;
 use crate::follow::relay::{Relay, RelayTopics};
 use crate::follow::rollups::Rollups;
 use crate::follow::{Feeds, FollowError, Memory, follow};
@@ -185,6 +186,7 @@ fn start_followers(
         source: source.clone(),
         gather: Duration::from_millis(shared.config.follow.rollup_gather_ms),
         counters: shared.counters.clone(),
+        entered: Entered::default(),
     };
     let mut followers = JoinSet::new();
     followers.spawn(follow(counters, feeds.feed(source, pool), abandon.clone()));

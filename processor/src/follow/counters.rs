@@ -11,6 +11,7 @@ use common::keys;
 use deadpool_postgres::Pool;
 use fred::prelude::{Client, HashesInterface};
 use fred::types::scripts::Script;
+use futures_util::{StreamExt, stream};
 use jiff::civil::Date;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -147,11 +148,15 @@ pub struct CounterFollower {
 }
 
 impl CounterFollower {
+    /// Scripts that Redis may have before it: it need not wait for us between two of them.
+    const STEPS_ON_THEIR_WAY: usize = 4;
+
     pub fn new(counters: Arc<Counters>, source: Arc<Source>, start_offset: i64) -> Self {
         Self { counters, source, start_offset, epoch: String::new() }
     }
 
-    async fn apply_step(&self, step: &Step) -> Result<(), FollowError> {
+    /// Returns the mark after it.
+    async fn apply_step(&self, step: &Step) -> Result<i64, FollowError> {
         let mut keys = vec![ANCHOR.to_owned()];
         let mut args = vec![
             self.epoch.clone(),
@@ -174,9 +179,9 @@ impl CounterFollower {
         match (answer.0.as_str(), answer.1) {
             ("applied", refused) => {
                 self.counters.metrics.counters_refused_total.inc_by(refused);
-                Ok(())
+                Ok(step.range.end)
             }
-            ("done", _) => Ok(()),
+            ("done", _) => Ok(step.range.end),
             (reason, _) => {
                 info!(source = %self.source.partition, reason, from = step.range.start, "counters stand elsewhere");
                 Err(FollowError::Moved)
@@ -208,9 +213,14 @@ impl Follower for CounterFollower {
                 // The epoch rests on another life of Postgres than this commit.
                 return Err(FollowError::Moved);
             }
+            // On their way together, in order: one that fails leaves a gap for those behind it.
+            let mut steps = Vec::with_capacity(sums.steps.len());
             for step in &sums.steps {
-                self.apply_step(step).await?;
-                mark = Some(step.range.end);
+                steps.push(self.apply_step(step));
+            }
+            let mut steps = stream::iter(steps).buffered(Self::STEPS_ON_THEIR_WAY);
+            while let Some(applied) = steps.next().await {
+                mark = Some(applied?);
                 kill_point("counters_between_steps");
             }
         }

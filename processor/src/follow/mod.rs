@@ -4,6 +4,7 @@
 //! Each takes only its share of a batch: what needs no whole events does not keep them in memory.
 
 pub mod counters;
+pub mod entered;
 mod read_back;
 pub mod rebuild;
 pub mod relay;
@@ -121,7 +122,7 @@ pub struct Memory {
 impl Memory {
     pub fn new(mib_max: usize) -> Self {
         let bytes_max = mib_max << 20;
-        let sums = bytes_max / 4;
+        let sums = bytes_max / 2;
         Self {
             batches: Arc::new(Semaphore::new(bytes_max - sums)),
             sums: Arc::new(Semaphore::new(sums)),

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use jiff::civil::Date;
 
 use super::counters::Counters;
+use super::entered::Entered;
 use super::sums::{Counted, Sums};
 use super::{FollowError, Follower, Share};
 use crate::batch::Source;
@@ -21,6 +22,7 @@ pub struct Rollups {
     pub gather: Duration,
     /// Redis shows the users of a day as Postgres has them after each rollup.
     pub counters: Arc<Counters>,
+    pub entered: Entered,
 }
 
 impl Follower for Rollups {
@@ -53,10 +55,12 @@ impl Follower for Rollups {
             return Err(FollowError::Moved);
         }
         self.add_object_counts(&transaction, sums).await?;
-        let days = self.add_daily_users(&transaction, sums).await?;
+        let users = self.entered.unknown(sums);
+        let days = self.add_daily_users(&transaction, &users).await?;
         kill_point("rollups_before_commit");
         transaction.commit().await?;
         kill_point("rollups_after_commit");
+        self.entered.remember(&users);
         self.counters.days_changed(days);
         Ok(to)
     }
@@ -90,16 +94,12 @@ impl Rollups {
     async fn add_daily_users(
         &self,
         on: &Transaction<'_>,
-        sums: &[Arc<Sums>],
+        users: &[(Date, &str)],
     ) -> Result<BTreeSet<Date>, FollowError> {
-        let mut users: Vec<(Date, &str)> = sums.iter().flat_map(|it| it.users()).collect();
         if users.is_empty() {
             return Ok(BTreeSet::new());
         }
-        // Two sources that enter the same users wait for each other in the same order.
-        users.sort_unstable();
-        users.dedup();
-        let (days, users): (Vec<Date>, Vec<&str>) = users.into_iter().unzip();
+        let (days, users): (Vec<Date>, Vec<&str>) = users.iter().copied().unzip();
         let statement = on.prepare_cached(include_str!("add_daily_users.sql")).await?;
         on.execute(&statement, &[&self.source.number, &days, &users]).await?;
         Ok(days.into_iter().collect())

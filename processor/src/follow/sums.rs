@@ -158,6 +158,20 @@ fn utc_day(day_number: i32) -> Date {
 }
 
 #[cfg(test)]
+impl Sums {
+    /// Users who did something on the first day of 1970.
+    pub fn of_users(generation: i64, users: &[&str]) -> Self {
+        let mut sums = Self::over(0..1, generation);
+        let occurred_at = Timestamp::UNIX_EPOCH;
+        for user_id in users {
+            let deed = Deed { offset: 0, event_type: "view", user_id, object: None, occurred_at };
+            sums.add(&deed, &mut String::new());
+        }
+        sums
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
