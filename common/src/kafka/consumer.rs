@@ -106,7 +106,7 @@ impl GroupConsumer {
             .set("fetch.max.bytes", "4194304")
             .set("queued.min.messages", "10000")
             // Per partition, since every partition has a queue of its own.
-            .set("queued.max.messages.kbytes", "4096")
+            .set("queued.max.messages.kbytes", "2048")
             // A full queue is looked at again after this; by default a second later, in which a
             // reader that is quick waits for most of the time (measured: a drain of 47,000 events/s
             // whatever else was done).
