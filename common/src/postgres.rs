@@ -1,11 +1,13 @@
-//! Opens a pool of Postgres connections from its configuration, nothing more.
+//! Postgres connections from their configuration, and snapshots on them.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context;
-use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolBuilder, RecyclingMethod, Runtime};
-use tokio_postgres::NoTls;
+use deadpool_postgres::{
+    Client, Manager, ManagerConfig, Pool, PoolBuilder, RecyclingMethod, Runtime, Transaction,
+};
+use tokio_postgres::{IsolationLevel, NoTls};
 
 use crate::config::PostgresConfig;
 
@@ -45,4 +47,10 @@ pub fn connection_config(
         .connect_timeout(Duration::from_secs(5))
         .keepalives_idle(Duration::from_secs(10));
     Ok(connection)
+}
+
+/// A transaction that only reads, and sees one state of the database from its first query on.
+pub async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
+    let transaction = client.build_transaction();
+    transaction.isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await
 }

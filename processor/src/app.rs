@@ -106,6 +106,7 @@ impl App {
         tasks.spawn(shared.dedup.clone().teach_redis(helpers_stop.clone()));
         tasks.spawn(keep_leaves(shared.pool.clone(), helpers_stop.clone()));
         tasks.spawn(watch_health(shared.clone(), redis.clone(), helpers_stop.clone()));
+        tasks.spawn(watch_kafka(shared.clone(), helpers_stop.clone()));
         let judging = {
             let (stop, helpers_stop) = (shutdown.clone(), helpers_stop.clone());
             async move {
@@ -225,6 +226,26 @@ async fn watch_health(
         shared.metrics.follow_bytes.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
             shared.readiness.set("postgres", Err("stopping".to_owned()));
+            return Ok(());
+        }
+    }
+}
+
+/// Says whether the brokers answer for the first of our topics.
+async fn watch_kafka(shared: Arc<Shared>, stop: CancellationToken) -> anyhow::Result<()> {
+    let prefix = &shared.config.kafka.kafka_topic_prefix;
+    let topic = shared.config.input_topics.first().map(|it| format!("{prefix}{}", it.name));
+    let Some(topic) = topic else { return Ok(()) };
+    loop {
+        let count = stop.run_until_cancelled(shared.offsets.partition_count(&topic)).await;
+        let state = match count {
+            Some(Ok(count)) if count > 0 => Ok(()),
+            Some(Ok(_none)) => Err(format!("topic {topic} is not there")),
+            Some(Err(error)) => Err(error.to_string()),
+            None => return Ok(()),
+        };
+        shared.readiness.set("kafka", state);
+        if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(2))).await.is_none() {
             return Ok(());
         }
     }

@@ -13,7 +13,6 @@ use fred::types::scripts::Script;
 use futures_util::TryStreamExt;
 use jiff::civil::Date;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::IsolationLevel;
 
 use crate::config::Config;
 
@@ -270,12 +269,7 @@ impl Audit {
     async fn wrong_at_equal_marks(&self, counters: &[Counter]) -> anyhow::Result<Vec<String>> {
         let shown = self.shown(counters).await?;
         let mut client = self.pool.get().await?;
-        let snapshot = client
-            .build_transaction()
-            .isolation_level(IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()
-            .await?;
+        let snapshot = postgres::snapshot(&mut client).await?;
         let counted = count_rows(&snapshot, counters, &shown.marks).await?;
         let wrong = counters.iter().zip(&shown.values).filter_map(|(counter, shown)| {
             let rows = counted.get(counter).copied().unwrap_or(0);

@@ -1,11 +1,13 @@
 //! `processor rebuild counters`: the Redis counters anew from Postgres, while ingestion goes on.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use common::{postgres, redis};
 use fred::prelude::ClientLike;
 use prometheus::Registry;
+use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::follow::counters::Counters;
@@ -13,15 +15,22 @@ use crate::follow::rebuild::rebuild;
 use crate::generation::Generation;
 use crate::metrics::ProcessorMetrics;
 
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
 pub async fn counters(config: Config) -> anyhow::Result<ExitCode> {
     let pool = postgres::pool(&config.postgres, "rebuild")?;
     let generation = Generation::default();
     generation.observe(&*pool.get().await.context("connect to Postgres")?).await?;
     let redis = redis::client(&config.redis)?;
     redis.connect();
-    redis.wait_for_connect().await.context("connect to Redis")?;
+    let connected = timeout(CONNECT_WITHIN, redis.wait_for_connect()).await;
+    connected.context("Redis does not answer; see REDIS_URL")?.context("connect to Redis")?;
     let metrics = ProcessorMetrics::register(&Registry::new())?;
-    rebuild(&Counters::new(redis, pool, generation, metrics), true).await?;
+    if !rebuild(&Counters::new(redis, pool, generation, metrics), true).await? {
+        bail!(
+            "another process is rebuilding the counters at this moment: try again when it is done"
+        );
+    }
     println!("the counters are rebuilt");
     Ok(ExitCode::SUCCESS)
 }

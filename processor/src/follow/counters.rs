@@ -96,7 +96,7 @@ impl Counters {
         if let Some(standing) = self.standing(source).await?.filter(usable) {
             return Ok(standing);
         }
-        rebuild(self, false).await?;
+        let _perhaps_by_somebody_else = rebuild(self, false).await?;
         let standing = self.standing(source).await?.filter(usable);
         standing.context("the counters are being rebuilt elsewhere")
     }

@@ -8,10 +8,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use common::event::{Event, EventKey, ObjectRef};
 use common::kafka::Headers;
+use common::postgres;
 use deadpool_postgres::{Object, Transaction};
 use futures_util::TryStreamExt;
+use tokio_postgres::Row;
 use tokio_postgres::types::Json;
-use tokio_postgres::{IsolationLevel, Row};
 use uuid::Uuid;
 
 use super::{FollowError, Share};
@@ -40,12 +41,7 @@ pub(super) async fn read<S: Share>(
     from: i64,
     to: i64,
 ) -> Result<S, FollowError> {
-    let snapshot = client
-        .build_transaction()
-        .isolation_level(IsolationLevel::RepeatableRead)
-        .read_only(true)
-        .start()
-        .await?;
+    let snapshot = postgres::snapshot(&mut client).await?;
     // Without statistics, as on a young leaf, the planner reads the whole day in parallel (seen).
     snapshot.batch_execute("set local enable_seqscan = off").await?;
     let ledger = snapshot.query_one(include_str!("read_ledger.sql"), &[&source.number]).await?;

@@ -18,23 +18,23 @@ use super::counters::{ANCHOR, Counters};
 const CHUNK: usize = 1_000;
 
 /// Rebuilds unless the counters are live and of this generation; `anyway` rebuilds all the same.
-/// One rebuilder at a time: whoever comes second returns at once.
+/// One rebuilder at a time: whoever comes second returns at once. Returns whether it was rebuilt.
 ///
 /// Readers see a key's old or new value. Scripts of the old epoch answer stale from the first step
 /// on; marks and the new epoch become live in the last one, and followers catch up from there.
-pub async fn rebuild(counters: &Counters, anyway: bool) -> anyhow::Result<()> {
+pub async fn rebuild(counters: &Counters, anyway: bool) -> anyhow::Result<bool> {
     let mut client = counters.pool.get().await?;
     let snapshot =
         client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await?;
     let lock = snapshot.query_one(include_str!("lock_rebuild.sql"), &[]).await?;
     if !lock.get::<_, bool>(0) {
-        return Ok(());
+        return Ok(false);
     }
     let generation = counters.generation.current();
     let standing = counters.standing(0).await?;
     let is_current = standing.is_some_and(|it| it.live && it.generation() == Some(generation));
     if is_current && !anyway {
-        return Ok(());
+        return Ok(false);
     }
     counters.metrics.counters_rebuilding.set(1);
     let done = Rebuild::begin(counters, &snapshot, generation).await?.run(&snapshot).await;
@@ -42,7 +42,7 @@ pub async fn rebuild(counters: &Counters, anyway: bool) -> anyhow::Result<()> {
     done?;
     counters.metrics.counter_rebuilds_total.inc();
     snapshot.commit().await?;
-    Ok(())
+    Ok(true)
 }
 
 /// One rebuild under its new epoch.

@@ -14,7 +14,7 @@ use common::event::EventKey;
 use common::failpoint::kill_point;
 use deadpool_postgres::{Pool, Transaction};
 use futures_util::SinkExt;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -344,27 +344,30 @@ async fn store_dead_letters(
     if letters.is_empty() {
         return Ok(letters);
     }
-    let statement = on.prepare_cached(include_str!("store_dead_letter.sql")).await?;
+    let statement = on.prepare_cached(include_str!("store_dead_letters.sql")).await?;
+    let all = &letters;
+    let offsets: Vec<i64> = all.iter().map(|it| it.offset).collect();
+    let rows = on
+        .query(
+            &statement,
+            &[
+                &source.number,
+                &source.partition.topic,
+                &source.partition.partition,
+                &offsets,
+                &all.iter().map(|it| it.key.as_deref()).collect::<Vec<_>>(),
+                &all.iter().map(|it| it.value.as_deref()).collect::<Vec<_>>(),
+                &all.iter().map(|it| Json(headers_json(it))).collect::<Vec<_>>(),
+                &all.iter().map(|it| storable(&it.code)).collect::<Vec<_>>(),
+                &all.iter().map(|it| storable(&it.detail)).collect::<Vec<_>>(),
+                &all.iter().map(|it| storable(&it.pointer)).collect::<Vec<_>>(),
+                &all.iter().map(|it| it.received_at).collect::<Vec<_>>(),
+            ],
+        )
+        .await?;
+    let ids: HashMap<i64, i64> = rows.iter().map(|row| (row.get(1), row.get(0))).collect();
     for letter in &mut letters {
-        let row = on
-            .query_one(
-                &statement,
-                &[
-                    &source.src(letter.offset),
-                    &source.partition.topic,
-                    &source.partition.partition,
-                    &letter.offset,
-                    &letter.key,
-                    &letter.value,
-                    &Json(headers_json(letter)),
-                    &storable(&letter.code),
-                    &storable(&letter.detail),
-                    &storable(&letter.pointer),
-                    &letter.received_at,
-                ],
-            )
-            .await?;
-        letter.id = Some(row.get(0));
+        letter.id = ids.get(&letter.offset).copied();
     }
     Ok(letters)
 }
