@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use common::kafka::{GroupOffsets, TopicPartition};
 use fred::prelude::HashesInterface;
+use fred::types::scripts::Script;
 use installation::{Installation, client, eventually, like};
 use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -149,6 +150,31 @@ async fn a_counter_key_of_another_type_stops_nobody() {
     tallyman.drained(3).await;
     eventually("the neighbour is counted", || async { tallyman.likes("p2").await == 2 }).await;
     processor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_script_that_comes_late_twice_or_too_early_changes_nothing() {
+    let tallyman = Installation::new().await;
+    let anchor = [("epoch", "1-1"), ("state", "live")];
+    let _: () = tallyman.redis.hset("tm:counters", anchor.to_vec()).await.unwrap();
+    let script = Script::from_lua(include_str!("../../src/follow/count.lua"));
+    let count = async |epoch: &str, from: i64, to: i64| -> String {
+        let keys = ["tm:counters", "post:p1:likes", "top_posts"];
+        let args = [epoch, "7", "0", &from.to_string(), &to.to_string(), "5", "post:p1"];
+        let args: Vec<String> = args.map(str::to_owned).to_vec();
+        let answer: (String, i64) =
+            script.evalsha_with_reload(&tallyman.redis, keys.to_vec(), args).await.unwrap();
+        answer.0
+    };
+    assert_eq!(count("1-1", 0, 10).await, "applied");
+    for (epoch, from, to, answer) in
+        [("1-1", 0, 10, "done"), ("1-1", 20, 30, "gap"), ("0-9", 10, 20, "stale")]
+    {
+        assert_eq!(count(epoch, from, to).await, answer);
+        assert_eq!(tallyman.likes("p1").await, 5, "after {answer}");
+    }
+    assert_eq!(count("1-1", 10, 20).await, "applied");
+    assert_eq!(tallyman.likes("p1").await, 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
