@@ -1,6 +1,7 @@
 //! What breaks while events keep coming: exact afterwards, and nothing acknowledged is lost.
 //!
-//! `TALLYMAN_FAULTS=long` does more of everything.
+//! `TALLYMAN_FAULTS=long` does more of everything; `TALLYMAN_KEEP=1` leaves logs and the data of private
+//! servers behind to look into.
 
 use std::time::Duration;
 
