@@ -10,6 +10,7 @@ pub mod group;
 pub mod metrics;
 pub mod notifier;
 pub mod partition;
+pub mod position;
 pub mod readiness;
 pub mod rules;
 pub mod state;

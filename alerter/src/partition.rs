@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::group::Left;
 use crate::metrics::AlerterMetrics;
+use crate::position::{self, Torn};
 use crate::readiness::{Begun, Taking};
 use crate::rules::Rules;
 use crate::state::UnreadableState;
@@ -54,6 +55,12 @@ enum Lost {
     Ahead { committed: i64, high: i64 },
     #[error("the log begins at {low}, after our position {next}")]
     Behind { next: i64, low: i64 },
+    #[error(
+        "the state is that of offset {}, the group's offset is {}: the state's last records are not \
+         there yet; if the offset was moved by hand, delete it",
+        .0.restored, .0.committed
+    )]
+    Torn(Torn),
     #[error(transparent)]
     State(#[from] UnreadableState),
 }
@@ -74,7 +81,7 @@ impl Lost {
             Self::Fenced => "fenced",
             Self::Transaction(_) => "transaction",
             Self::Kafka(_) => "kafka",
-            Self::Ahead { .. } | Self::Behind { .. } => "offset",
+            Self::Ahead { .. } | Self::Behind { .. } | Self::Torn(_) => "offset",
             Self::State(_) => "state",
         }
     }
@@ -149,7 +156,8 @@ impl Partition {
     }
 
     /// The order is the point: once the former owner is fenced, the committed offset is final, and
-    /// all the state that belongs to it lies before the end of the state topic.
+    /// all the state that belongs to it lies before the end of the state topic; the position in it
+    /// proves that.
     async fn take(&self) -> Result<Taken, Lost> {
         let Shared { kafka, group, offsets, metrics, .. } = &*self.shared;
         let begun = Instant::now();
@@ -157,17 +165,18 @@ impl Partition {
         let producer =
             TransactionalProducer::fence(kafka, &transactional_id, offsets.clone()).await?;
         let committed = offsets.committed(&self.source).await?;
-        let next = self.start(committed).await?;
-        let watch = self.restore().await?;
+        let (watch, restored) = self.restore().await?;
+        let next = self.start(position::agreed(committed, restored).map_err(Lost::Torn)?).await?;
         metrics.restore_seconds.observe(begun.elapsed().as_secs_f64());
         info!(source = %self.source, next, objects = watch.objects(), "partition taken");
         kill_point("alerter_after_restore");
         Ok(Taken { producer, watch, next })
     }
 
-    async fn start(&self, committed: Option<i64>) -> Result<i64, Lost> {
+    /// The first offset to read, for a position where there is one.
+    async fn start(&self, position: Option<i64>) -> Result<i64, Lost> {
         let marks = self.shared.offsets.watermarks(&self.source).await?;
-        let Some(committed) = committed else { return Ok(marks.low) };
+        let Some(committed) = position else { return Ok(marks.low) };
         if committed > marks.high {
             return Err(Lost::Ahead { committed, high: marks.high });
         }
@@ -179,7 +188,8 @@ impl Partition {
         Ok(committed.max(marks.low))
     }
 
-    async fn restore(&self) -> Result<Watch, Lost> {
+    /// What the state topic holds of the partition, and of which offset that is.
+    async fn restore(&self) -> Result<(Watch, Option<i64>), Lost> {
         let Shared { kafka, state_topic, offsets, rules, .. } = &*self.shared;
         let source =
             TopicPartition { topic: state_topic.clone(), partition: self.source.partition };
@@ -187,15 +197,19 @@ impl Partition {
         let mut watch = Watch::new(rules.clone(), now());
         let mut reader = RangeReader::open(kafka, &source, end.low..end.high)?;
         let mut progress = Progress::new();
+        let mut position = None;
         while let Some(records) = reader.next().await? {
             progress.add(&source, records.len(), end.high);
             for record in records {
                 let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
-                watch.restore(&key, record.value.as_deref())?;
+                match (&*key, record.value.as_deref()) {
+                    (position::KEY, Some(value)) => position = Some(position::decode(value)?),
+                    (key, value) => watch.restore(key, value)?,
+                }
             }
         }
         watch.resume();
-        Ok(watch)
+        Ok((watch, position))
     }
 
     async fn watch(
@@ -276,6 +290,15 @@ impl Partition {
             let topic = &self.shared.state_topic;
             self.send(producer, topic, partition, key.as_bytes(), value).await?;
         }
+        let position = position::encode(taken.next);
+        self.send(
+            producer,
+            &self.shared.state_topic,
+            partition,
+            position::KEY.as_bytes(),
+            &position,
+        )
+        .await?;
         kill_point("alerter_before_commit");
         producer.commit(&self.source, taken.next).await?;
         kill_point("alerter_after_commit");

@@ -91,6 +91,28 @@ async fn who_is_fenced_forgets_what_it_knew_and_takes_the_partition_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_group_whose_offsets_are_lost_counts_nothing_again() {
+    let world = World::with_partitions(1).await;
+    let alerter = world.start().await;
+    for _ in 0..3 {
+        world.send(&round()).await;
+    }
+    world.wait_consumed().await;
+    alerter.stop().await;
+    world.forget_offsets().await;
+    let alerter = world.start().await;
+    world.send(&round()).await;
+    world.wait_consumed().await;
+    for _ in 4..19 {
+        world.send(&round()).await;
+    }
+    world.wait_consumed().await;
+    alerter.stop().await;
+    world.settle().await;
+    assert_eq!(world.milestones().await, expected(19), "95 likes: the hundredth is not reached");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unequal_partition_counts_are_refused_with_the_remedy() {
     let world = World::with_partitions(3).await;
     let other = common::config::KafkaConfig { kafka_partitions: 2, ..world.kafka.clone() };

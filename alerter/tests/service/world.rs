@@ -15,6 +15,9 @@ use common::kafka::{
 use common::notification::{Notification, Rule};
 use common::topic;
 use jiff::Timestamp;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -183,6 +186,18 @@ impl World {
             let offsets = self.offsets.clone();
             TransactionalProducer::fence(&self.kafka, &id, offsets).await.unwrap();
         }
+    }
+
+    /// Makes Kafka forget how far the group has come; its members have left.
+    pub async fn forget_offsets(&self) {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &self.kafka.kafka_brokers);
+        let admin: AdminClient<DefaultClientContext> = client.create().unwrap();
+        eventually("the group is empty and can be deleted", async || {
+            let deleted = admin.delete_groups(&[self.group()], &AdminOptions::new()).await.unwrap();
+            deleted[0].is_ok().then_some(())
+        })
+        .await;
     }
 
     /// The notifications that can be read now.
