@@ -75,8 +75,7 @@ impl Seen {
     /// Writes markers; one that cannot be written only costs a look-up later.
     pub async fn learn(&self, generation: i64, places: &[(EventKey, Place)]) {
         for (place, keys) in chunks(places) {
-            let mut args = vec![Value::Integer(self.lifetime_seconds)];
-            args.extend(keys.iter().map(key_bytes));
+            let args = vec![concatenated(&keys), Value::Integer(self.lifetime_seconds)];
             let space = namespace(generation, place);
             let learnt: Result<(), _> =
                 self.learn.evalsha_with_reload(&self.redis, vec![space], args).await;
@@ -92,7 +91,7 @@ impl Seen {
         place: Place,
         keys: &[EventKey],
     ) -> Result<Vec<EventKey>, fred::error::Error> {
-        let args: Vec<Value> = keys.iter().map(key_bytes).collect();
+        let args = vec![concatenated(keys)];
         let space = namespace(generation, place);
         let hits: Vec<i64> = self.find.evalsha_with_reload(&self.redis, vec![space], args).await?;
         let at = |hit: &i64| keys.get(usize::try_from(hit - 1).ok()?).copied();
@@ -104,8 +103,9 @@ fn namespace(generation: i64, place: Place) -> String {
     format!("tm:seen:{generation}:{}:{}", place.day, place.layer)
 }
 
-fn key_bytes(key: &EventKey) -> Value {
-    Value::Bytes(Bytes::copy_from_slice(&key.as_bytes()))
+/// One argument for all: see the scripts.
+fn concatenated(keys: &[EventKey]) -> Value {
+    Value::Bytes(Bytes::from(keys.iter().flat_map(EventKey::as_bytes).collect::<Vec<u8>>()))
 }
 
 /// Keys by the namespace they lie in, in pieces of one script call.

@@ -265,7 +265,12 @@ impl Follower for Relay {
             self.take_over().await?;
         }
         let committed = self.offsets.committed(&self.source.partition).await;
-        let committed = committed.map_err(|error| FollowError::Unavailable(error.into()))?;
+        let committed = committed.map_err(|error| {
+            FollowError::Unavailable(anyhow::Error::from(error).context(
+                "read the group's offset, which a transaction that hangs on the broker holds back \
+                 (kafka-transactions.sh finds it)",
+            ))
+        })?;
         let client = self.pool.get().await?;
         let sql = include_str!("read_relay_mirror.sql");
         let row = client.query_one(sql, &[&self.source.number]).await?;
