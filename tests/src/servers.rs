@@ -40,11 +40,6 @@ pub struct PrivateServer {
 }
 
 impl PrivateServer {
-    /// Whether this is a server of that kind.
-    pub fn runs(&self, kind: &str) -> bool {
-        self.script.file_stem().is_some_and(|name| name == kind)
-    }
-
     /// Starts a new `kafka`, `postgres` or `redis`.
     pub async fn start(kind: &str) -> anyhow::Result<Self> {
         let native = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/native");

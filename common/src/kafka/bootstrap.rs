@@ -11,8 +11,6 @@ use std::time::Duration;
 
 use rdkafka::bindings as ffi;
 use rdkafka::client::{Client, ClientContext};
-use rdkafka::types::RDKafka;
-
 use tokio::time::Instant;
 
 /// The brokers that a client was configured with, and when it is to hear of them again.
@@ -47,12 +45,8 @@ impl Bootstrap {
     /// Tells the client its brokers if that is due.
     pub fn remind<C: ClientContext>(&mut self, client: &Client<C>) {
         if self.due.take_if(|due| *due <= Instant::now()).is_some() {
-            add(client.native_ptr(), &self.brokers);
+            // SAFETY: the client is borrowed and lives; the list is copied.
+            unsafe { ffi::rd_kafka_brokers_add(client.native_ptr(), self.brokers.as_ptr()) };
         }
     }
-}
-
-fn add(client: *mut RDKafka, brokers: &CString) {
-    // SAFETY: the pointer belongs to a client that the caller borrows; the list is copied.
-    unsafe { ffi::rd_kafka_brokers_add(client, brokers.as_ptr()) };
 }

@@ -49,10 +49,14 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// The generation is the first part of an epoch.
     pub fn generation(&self) -> Option<i64> {
-        self.epoch.split('-').next()?.parse().ok()
+        generation_of(&self.epoch)
     }
+}
+
+/// The generation is the first part of an epoch.
+fn generation_of(epoch: &str) -> Option<i64> {
+    epoch.split('-').next()?.parse().ok()
 }
 
 impl Counters {
@@ -206,7 +210,7 @@ impl Follower for CounterFollower {
     }
 
     async fn apply(&mut self, shares: &[Arc<Sums>]) -> Result<i64, FollowError> {
-        let epoch_generation = self.epoch.split('-').next().and_then(|n| n.parse().ok());
+        let epoch_generation = generation_of(&self.epoch);
         let mut mark = None;
         for sums in shares {
             if epoch_generation != Some(sums.generation) {
