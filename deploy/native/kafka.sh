@@ -22,7 +22,9 @@ initialise() {
 configure() {
   [ -d "$jars" ] || die "its jars are missing: ./dev services up fetches them"
   settings "$dir/data" "$(free_port)" >"$dir/server.properties"
-  java_with -Xms256m -Xmx512m kafka.Kafka "$dir/server.properties"
+  # The first compiler alone: a broker of minutes never earns back what the second one costs
+  # (a drain's 500,000 events: 2.4 -> 1.6 CPU s, 407 -> 367 MiB).
+  java_with -XX:TieredStopAtLevel=1 -Xms256m -Xmx512m kafka.Kafka "$dir/server.properties"
   command=("${java[@]}")
 }
 
