@@ -26,6 +26,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0005_api_keys",
     "0006_notifications",
     "0007_collation",
+    "0008_key_rotation",
 ];
 
 /// Applies what is missing, each file in a transaction of its own, one migrator at a time. Returns

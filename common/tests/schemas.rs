@@ -51,7 +51,7 @@ fn now() -> Timestamp {
 
 fn parse(bytes: &[u8]) -> Result<Event, InvalidEvent> {
     let bytes_max = event::EVENT_BYTES_MAX;
-    let arrival = Arrival { received_at: now(), now: now(), source: "http", bytes_max };
+    let arrival = Arrival { received_at: now(), now: now(), source: "http", user: None, bytes_max };
     event::parse(bytes, &arrival, || "drawn".into())
 }
 

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::auth::{KeyStore, Keys};
+use crate::auth::{Access, KeyStore};
 use crate::budget::Budget;
 use crate::config::{Cli, GatewayConfig};
 use crate::http::{self, Gateway, Server};
@@ -36,9 +36,9 @@ impl App {
     ) -> anyhow::Result<Self> {
         let metrics = GatewayMetrics::register(&context.registry)?;
         let pool = postgres::pool(&cli.postgres, "gateway")?;
-        let keys = Keys::load(KeyStore::new(pool), &metrics).await?;
+        let access = Access::connect(&config.auth, KeyStore::new(pool), &metrics).await?;
         let gateway = Arc::new(Gateway {
-            keys,
+            access,
             publisher: Publisher::connect(&cli.kafka, &config.publisher).await?,
             budget: Budget::new(config.http.gateway_inflight_bytes, metrics.inflight_bytes.clone()),
             body_time_max: config.http.body(),
@@ -75,7 +75,7 @@ impl App {
         });
         tasks.spawn({
             let (gateway, readiness, stop) = (gateway.clone(), readiness.clone(), watchers.clone());
-            async move { gateway.keys.keep_fresh(&readiness, stop).await }
+            async move { gateway.access.keep_fresh(&readiness, stop).await }
         });
         tasks.spawn({
             let shutdown = shutdown.clone();

@@ -57,6 +57,8 @@ pub struct GatewayConfig {
     pub http: HttpConfig,
     #[command(flatten)]
     pub publisher: PublisherConfig,
+    #[command(flatten)]
+    pub auth: AuthConfig,
 }
 
 /// Where the gateway listens, and how long it waits for its clients.
@@ -96,6 +98,15 @@ impl HttpConfig {
     pub fn drain_delay(&self) -> Duration {
         Duration::from_millis(self.gateway_drain_delay_ms)
     }
+}
+
+/// Who may send without an API key.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AuthConfig {
+    /// Takes events without a credential on /api/events, /product_events/ and
+    /// /api-fast/view-event, under the limit per address.
+    #[arg(long, env = "ALLOW_ANONYMOUS_WRITE")]
+    pub allow_anonymous_write: bool,
 }
 
 /// How events are handed to Kafka.

@@ -204,6 +204,7 @@ fn decode(
         // The later of both clocks, or an event that the gateway accepted could be refused here.
         now: now.max(received_at),
         source: "kafka",
+        user: None,
         bytes_max: EVENT_BYTES_MAX + if rewritten { REWRITE_BYTES_MAX } else { 0 },
     };
     let parsed = match record.value.as_deref() {

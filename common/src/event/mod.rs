@@ -40,6 +40,8 @@ pub struct Arrival<'a> {
     pub now: Timestamp,
     /// `source` of an event that names none; not empty.
     pub source: &'a str,
+    /// Who did it where the event does not say so, when that is known: an id as `user_id` may be.
+    pub user: Option<&'a str>,
     /// `EVENT_BYTES_MAX` at the door, `REWRITE_BYTES_MAX` more behind it.
     pub bytes_max: usize,
 }
@@ -103,7 +105,7 @@ pub fn parse(
     }
     let told = match flat::Form::of(&members) {
         Some(form) => form.read(&members, &text, arrival.now)?,
-        None => native::read(&members, arrival.now)?,
+        None => native::read(&members, arrival)?,
     };
     let occurred_at = match told.occurred_at {
         Some(at) => at,

@@ -2,10 +2,8 @@
 
 use std::borrow::Cow;
 
-use jiff::Timestamp;
-
 use super::members::{self, Member, Members};
-use super::{InvalidEvent, Told, ToldObject, column, identity, time};
+use super::{Arrival, InvalidEvent, Told, ToldObject, column, identity, time};
 
 #[derive(Clone, Copy)]
 enum Column {
@@ -141,10 +139,13 @@ fn says_there_is_no_object(members: &Members<'_>) -> bool {
         && is_canonical(members)
 }
 
-pub fn read<'a>(members: &Members<'a>, now: Timestamp) -> Result<Told<'a>, InvalidEvent> {
+pub fn read<'a>(members: &Members<'a>, arrival: &Arrival<'a>) -> Result<Told<'a>, InvalidEvent> {
     let mut chosen = Chosen::of(members, "");
     let event_type = chosen.get(Column::Type).ok_or(InvalidEvent::MissingType)?;
-    let user_id = chosen.get(Column::User).ok_or(InvalidEvent::MissingUser)?;
+    let user_id = match chosen.get(Column::User) {
+        Some(user) => column::id(user, "")?,
+        None => Cow::Borrowed(arrival.user.ok_or(InvalidEvent::MissingUser)?),
+    };
     let time = chosen.get(Column::Time);
     let context = chosen.get(Column::Context).map_or(Ok("{}"), column::object)?;
     let given_text = chosen.get(Column::Properties).map_or(Ok("{}"), column::object)?;
@@ -164,9 +165,9 @@ pub fn read<'a>(members: &Members<'a>, now: Timestamp) -> Result<Told<'a>, Inval
     let mut told = Told {
         event_id: chosen.get(Column::EventId).map(|it| column::id(it, "")).transpose()?,
         event_type: column::type_name(event_type, "")?,
-        user_id: column::id(user_id, "")?,
+        user_id,
         object: chosen.object()?,
-        occurred_at: time.map(|time| time::read(time, now)).transpose()?,
+        occurred_at: time.map(|time| time::read(time, arrival.now)).transpose()?,
         source: chosen.get(Column::Source).map(column::source).transpose()?,
         session_id: chosen.get(Column::Session).map(|it| column::id(it, "")).transpose()?,
         properties,

@@ -12,7 +12,7 @@ pub fn now() -> Timestamp {
 
 pub fn read(text: impl AsRef<[u8]>) -> Result<Event, InvalidEvent> {
     let bytes_max = EVENT_BYTES_MAX + REWRITE_BYTES_MAX;
-    let arrival = Arrival { received_at: now(), now: now(), source: "http", bytes_max };
+    let arrival = Arrival { received_at: now(), now: now(), source: "http", user: None, bytes_max };
     parse(text.as_ref(), &arrival, || "unnamed-1".into())
 }
 
@@ -41,6 +41,7 @@ fn must_survive(text: &str) {
         received_at: now() + jiff::SignedDuration::from_mins(5),
         now: now() + jiff::SignedDuration::from_mins(5),
         source: "kafka",
+        user: None,
         bytes_max: EVENT_BYTES_MAX + REWRITE_BYTES_MAX,
     };
     let again = parse(written.as_bytes(), &elsewhere, || panic!("{written} lost its id"));
@@ -145,8 +146,13 @@ fn what_is_no_event_at_all_is_named() {
 
 #[test]
 fn one_byte_more_than_the_limit_is_refused() {
-    let arrival =
-        Arrival { received_at: now(), now: now(), source: "http", bytes_max: EVENT_BYTES_MAX };
+    let arrival = Arrival {
+        received_at: now(),
+        now: now(),
+        source: "http",
+        user: None,
+        bytes_max: EVENT_BYTES_MAX,
+    };
     let sized = |bytes: usize| {
         let event = r#"{"type":"like","userId":"u","a":""}"#;
         event.replace(r#""""#, &format!(r#""{}""#, "x".repeat(bytes - event.len())))
@@ -186,7 +192,13 @@ fn a_repeated_key_whose_last_value_is_null_is_absent() {
 #[test]
 fn a_time_of_arrival_that_cannot_be_is_no_time_of_the_event() {
     let received_at = now() + jiff::SignedDuration::from_hours(25);
-    let arrival = Arrival { received_at, now: now(), source: "kafka", bytes_max: EVENT_BYTES_MAX };
+    let arrival = Arrival {
+        received_at,
+        now: now(),
+        source: "kafka",
+        user: None,
+        bytes_max: EVENT_BYTES_MAX,
+    };
     let refused = parse(br#"{"type":"like","userId":"u"}"#, &arrival, String::new).unwrap_err();
     assert_eq!(refused, InvalidEvent::TimeOutOfRange { pointer: String::new() });
 }
@@ -316,4 +328,19 @@ proptest! {
             prop_assert_eq!(value(&event.properties), sent);
         }
     }
+}
+
+#[test]
+fn an_event_that_names_nobody_is_of_the_user_who_sent_it() {
+    let arrival = Arrival {
+        received_at: now(),
+        now: now(),
+        source: "http",
+        user: Some("me"),
+        bytes_max: EVENT_BYTES_MAX,
+    };
+    let user_of = |text: &str| parse(text.as_bytes(), &arrival, String::new).unwrap().user_id;
+    assert_eq!(user_of(r#"{"type":"like"}"#), "me");
+    assert_eq!(user_of(r#"{"type":"like","userId":null}"#), "me");
+    assert_eq!(user_of(r#"{"type":"like","client_id":"you"}"#), "you");
 }

@@ -6,17 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::http::request::Parts;
 use common::admin::Readiness;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use uuid::Uuid;
 
-use super::credential::{self, Credential};
 use super::store::{self, KeyStore, SecretHash, StoredKey};
-use super::{AuthError, Right};
+use super::{AuthError, Caller, Identity};
 use crate::metrics::GatewayMetrics;
 
 /// A revoked key is refused within 5 s: this, and the time of one query.
@@ -46,8 +43,7 @@ pub struct Keys {
 }
 
 struct Key {
-    id: Uuid,
-    rights: Right,
+    stored: StoredKey,
     /// Seconds since 1970; 0 until it is used.
     used_at: AtomicI64,
     /// What of that Postgres knows.
@@ -74,25 +70,15 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Whether the request's credential is known and has the right.
-    pub async fn authorize(&self, head: &Parts, needed: Right) -> Result<(), AuthError> {
-        let checked = self.check(head, needed).await;
-        let outcome = checked.err().map_or("allowed", AuthError::outcome);
-        self.metrics.credentials_checked_total.with_label_values(&[outcome]).inc();
-        checked
-    }
-
-    async fn check(&self, head: &Parts, needed: Right) -> Result<(), AuthError> {
-        let secret = match credential::find(head).ok_or(AuthError::Missing)? {
-            Credential::Key(secret) => secret,
-            Credential::Token(_) => return Err(AuthError::TokensNotConfigured),
-        };
-        let key = self.find(&store::hash(&secret)).await?;
-        key.used_at.store(Timestamp::now().as_second(), Ordering::Relaxed);
-        if !key.rights.includes(needed) {
-            return Err(AuthError::LacksRight { needed, has: key.rights });
+    /// The caller whose secret this is. That a key is revoked, expired or never was is one answer.
+    pub async fn caller(&self, secret: &str) -> Result<Caller, AuthError> {
+        let key = self.find(&store::hash(secret)).await?;
+        let now = Timestamp::now();
+        if key.stored.expires_at.is_some_and(|at| at <= now) {
+            return Err(AuthError::Unknown);
         }
-        Ok(())
+        key.used_at.store(now.as_second(), Ordering::Relaxed);
+        Ok(key.caller())
     }
 
     async fn find(&self, hash: &SecretHash) -> Result<Arc<Key>, AuthError> {
@@ -179,7 +165,7 @@ impl Keys {
         let before = self.known();
         let fresh = stored.into_iter().map(|stored| {
             let hash = stored.hash;
-            let same = before.get(&hash).filter(|key| key.rights == stored.rights);
+            let same = before.get(&hash).filter(|key| key.stored == stored);
             (hash, same.cloned().unwrap_or_else(|| Arc::new(Key::from(stored))))
         });
         let fresh = Arc::new(fresh.collect());
@@ -198,7 +184,7 @@ impl Keys {
         if used.is_empty() {
             return Ok(());
         }
-        let ids: Vec<_> = used.iter().map(|(key, _)| key.id).collect();
+        let ids: Vec<_> = used.iter().map(|(key, _)| key.stored.id).collect();
         let times = used.iter().map(|(_, at)| Timestamp::from_second(*at));
         self.store.note_use(&ids, &times.collect::<Result<Vec<_>, _>>()?).await?;
         for (key, used_at) in used {
@@ -216,9 +202,20 @@ impl Keys {
     }
 }
 
+impl Key {
+    fn caller(&self) -> Caller {
+        Caller {
+            identity: Identity::Key(self.stored.origin_id),
+            rights: self.stored.rights.into(),
+            confined_to: None,
+            limit_per_min: self.stored.limit_per_min,
+        }
+    }
+}
+
 impl From<StoredKey> for Key {
     fn from(stored: StoredKey) -> Self {
         let (used_at, noted_at) = (AtomicI64::new(0), AtomicI64::new(0));
-        Self { id: stored.id, rights: stored.rights, used_at, noted_at }
+        Self { stored, used_at, noted_at }
     }
 }

@@ -1,13 +1,16 @@
-//! Who may do what: a credential in the request, the key it stands for, the right the route needs.
+//! Who may do what: a credential in the request, the caller it stands for, the right the route needs.
 
+mod access;
+mod caller;
 mod credential;
 mod keys;
 mod store;
 
-pub use self::keys::Keys;
+pub use self::access::Access;
+pub use self::caller::{Caller, Identity, Rights};
 pub use self::store::{KeyRecord, KeyStore, NewKey};
 
-/// What a key may do; `Admin` includes the others, `Write` never reads.
+/// What a caller may do; `Admin` includes the others, `Write` never reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Right {
     Read,
@@ -16,6 +19,8 @@ pub enum Right {
 }
 
 impl Right {
+    pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Admin];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -23,17 +28,13 @@ impl Right {
             Self::Admin => "admin",
         }
     }
-
-    pub fn includes(self, needed: Self) -> bool {
-        self == needed || self == Self::Admin
-    }
 }
 
 impl std::str::FromStr for Right {
     type Err = anyhow::Error;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        [Self::Read, Self::Write, Self::Admin]
+        Self::ALL
             .into_iter()
             .find(|right| right.name() == name)
             .ok_or_else(|| anyhow::anyhow!("no right is called {name:?}"))
@@ -60,9 +61,9 @@ pub enum AuthError {
     Unknown,
     #[error("a JWT was sent, but this gateway is not set up for tokens; send an API key")]
     TokensNotConfigured,
-    #[error("this needs the right `{needed}`, the API key has `{has}`; use a key that has it")]
-    LacksRight { needed: Right, has: Right },
-    #[error("this API key cannot be checked at the moment; send the same again shortly")]
+    #[error("this needs the right `{needed}`, the credential has `{has}`; use one that has it")]
+    LacksRight { needed: Right, has: Rights },
+    #[error("this credential cannot be checked at the moment; send the same again shortly")]
     Unavailable,
 }
 
@@ -93,26 +94,6 @@ impl AuthError {
             Self::Unknown | Self::TokensNotConfigured => "unknown",
             Self::LacksRight { .. } => "lacks_right",
             Self::Unavailable => "unavailable",
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Right::{Admin, Read, Write};
-
-    #[test]
-    fn admin_includes_the_others_and_write_never_reads() {
-        for (has, needed, allowed) in [
-            (Admin, Read, true),
-            (Admin, Write, true),
-            (Admin, Admin, true),
-            (Write, Write, true),
-            (Write, Read, false),
-            (Read, Write, false),
-            (Read, Admin, false),
-        ] {
-            assert_eq!(has.includes(needed), allowed, "{has} for {needed}");
         }
     }
 }

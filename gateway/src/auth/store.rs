@@ -42,11 +42,15 @@ pub struct KeyRecord {
 }
 
 /// What the gateway keeps of a key in force.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct StoredKey {
     pub id: Uuid,
+    /// The first key of its line of rotations, often itself.
+    pub origin_id: Uuid,
     pub rights: Right,
     pub hash: SecretHash,
+    pub expires_at: Option<Timestamp>,
+    pub limit_per_min: Option<u32>,
 }
 
 impl KeyStore {
@@ -130,9 +134,17 @@ fn stored_key(row: &Row) -> anyhow::Result<StoredKey> {
     let hash: &[u8] = row.get("secret_hash");
     Ok(StoredKey {
         id: row.get("id"),
+        origin_id: row.get("origin_id"),
         rights: row.get::<_, &str>("rights").parse()?,
         hash: hash.try_into().context("a secret_hash in api_keys is no SHA-256")?,
+        expires_at: row.get("expires_at"),
+        limit_per_min: limit_per_min(row),
     })
+}
+
+/// The column holds no other than positive numbers.
+fn limit_per_min(row: &Row) -> Option<u32> {
+    row.get::<_, Option<i32>>("limit_per_min").map(i32::unsigned_abs)
 }
 
 fn key_record(row: &Row) -> anyhow::Result<KeyRecord> {

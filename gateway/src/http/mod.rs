@@ -21,14 +21,14 @@ use common::daemon::Context;
 
 pub use self::error::ApiError;
 pub use self::server::Server;
-use crate::auth::Keys;
+use crate::auth::Access;
 use crate::budget::Budget;
 use crate::metrics::GatewayMetrics;
 use crate::publisher::Publisher;
 
 /// Everything a request may need.
 pub struct Gateway {
-    pub keys: Keys,
+    pub access: Access,
     pub publisher: Publisher,
     pub budget: Budget,
     pub body_time_max: Duration,

@@ -23,7 +23,7 @@ use super::content;
 use super::error::ApiError;
 use super::split::{Batch, Shape, split};
 use super::verdict::{Reason, Verdicts, Wanted};
-use crate::auth::Right;
+use crate::auth::Caller;
 use crate::budget::Share;
 
 /// How much is parsed before other requests on this thread get their turn.
@@ -56,7 +56,7 @@ enum Taken {
 
 impl Gateway {
     async fn submit(&self, head: &Parts, body: &mut Body) -> Result<Verdicts, ApiError> {
-        self.keys.authorize(head, Right::Write).await?;
+        let caller = self.access.authorize_writer(head).await?;
         let wanted = wanted(head.uri.query())?;
         let declared = content::declared(&head.headers)?;
         // Held until the answer: until then librdkafka has its own copy of the events.
@@ -67,7 +67,7 @@ impl Gateway {
         if !self.publisher.is_reachable() {
             return Err(ApiError::BrokerAway); // They may have gone while we waited.
         }
-        let taken = self.publish(&batch).await?;
+        let taken = self.publish(&batch, &caller).await?;
         drop(bytes);
         let verdicts = self.settle(taken, wanted).await;
         self.count(&verdicts);
@@ -97,12 +97,16 @@ impl Gateway {
     }
 
     /// Parses and queues the events one after the other: they reach Kafka in their order.
-    async fn publish(&self, batch: &Batch<'_>) -> Result<Vec<Taken>, ApiError> {
+    async fn publish(&self, batch: &Batch<'_>, caller: &Caller) -> Result<Vec<Taken>, ApiError> {
         let mut taken = Vec::with_capacity(batch.events.len());
         let mut canonical = Vec::new();
         let mut parsed_bytes = 0;
         for (index, bytes) in batch.events.iter().enumerate() {
-            taken.push(match parse(bytes, &mut canonical) {
+            taken.push(match parse(bytes, caller, &mut canonical) {
+                Ok(event) if !caller.may_act_for(&event.user_id) => Taken::Rejected {
+                    event_id: given_id(bytes),
+                    reason: user_mismatch(batch.shape, index),
+                },
                 Ok(event) => self.queue(event, &canonical),
                 Err(invalid) if is_no_event_at_all(batch.shape, &invalid) => {
                     return Err(unreadable(&invalid));
@@ -192,10 +196,16 @@ fn wanted(query: Option<&str>) -> Result<Wanted, ApiError> {
 
 /// Leaves the canonical form in `canonical`. It may be larger than what was sent, and what the
 /// processor would not read must not be accepted here.
-fn parse(bytes: &[u8], canonical: &mut Vec<u8>) -> Result<Event, InvalidEvent> {
+fn parse(bytes: &[u8], caller: &Caller, canonical: &mut Vec<u8>) -> Result<Event, InvalidEvent> {
     const CANONICAL_BYTES_MAX: usize = EVENT_BYTES_MAX + REWRITE_BYTES_MAX;
     let now = Timestamp::now();
-    let arrival = Arrival { received_at: now, now, source: "http", bytes_max: EVENT_BYTES_MAX };
+    let arrival = Arrival {
+        received_at: now,
+        now,
+        source: "http",
+        user: caller.confined_to.as_deref(),
+        bytes_max: EVENT_BYTES_MAX,
+    };
     let event = event::parse(bytes, &arrival, || Uuid::now_v7().to_string())?;
     canonical.clear();
     event.write_json(None, canonical);
@@ -221,6 +231,16 @@ fn reason(invalid: &InvalidEvent, shape: Shape, index: usize) -> Reason {
         code: invalid.code(),
         pointer: Some(shape.pointer(index, &invalid.pointer())),
         detail: invalid.to_string().into(),
+    }
+}
+
+/// The token speaks for one user, the event of another.
+fn user_mismatch(shape: Shape, index: usize) -> Reason {
+    Reason {
+        code: "user_mismatch",
+        pointer: Some(shape.pointer(index, "/userId")),
+        detail: "the token is for another user; leave `userId` out, or make it the token's `sub`"
+            .into(),
     }
 }
 

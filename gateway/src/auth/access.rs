@@ -1,0 +1,92 @@
+//! The one door: from a request's credential to its caller, or the reason why it may not.
+
+use axum::http::request::Parts;
+use common::admin::Readiness;
+use tokio_util::sync::CancellationToken;
+
+use super::credential::{self, Credential};
+use super::keys::Keys;
+use super::{AuthError, Caller, KeyStore, Right};
+use crate::config::AuthConfig;
+use crate::metrics::GatewayMetrics;
+
+pub struct Access {
+    keys: Keys,
+    anonymous_writes: bool,
+    metrics: GatewayMetrics,
+}
+
+impl Access {
+    pub async fn connect(
+        config: &AuthConfig,
+        store: KeyStore,
+        metrics: &GatewayMetrics,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            keys: Keys::load(store, metrics).await?,
+            anonymous_writes: config.allow_anonymous_write,
+            metrics: metrics.clone(),
+        })
+    }
+
+    /// The caller of a request that needs this right. A token without the claim `rights` may write,
+    /// but only as its own `sub`: see `Caller::confined_to`.
+    pub async fn authorize(&self, head: &Parts, needed: Right) -> Result<Caller, AuthError> {
+        self.counted(match credential::find(head) {
+            Some(credential) => self.check(credential, needed).await,
+            None => Err(AuthError::Missing),
+        })
+    }
+
+    /// The same for the paths on which `ALLOW_ANONYMOUS_WRITE` lets in who sends no credential. A
+    /// wrong one is refused nevertheless: its owner believes to be known.
+    pub async fn authorize_writer(&self, head: &Parts) -> Result<Caller, AuthError> {
+        self.counted(match credential::find(head) {
+            Some(credential) => self.check(credential, Right::Write).await,
+            None if self.anonymous_writes => Ok(Caller::anonymous()),
+            None => Err(AuthError::Missing),
+        })
+    }
+
+    /// Who may follow notifications: a key that reads sees all of them, a token without that right
+    /// those of its own `sub`.
+    pub async fn authorize_listener(&self, head: &Parts) -> Result<Caller, AuthError> {
+        self.authorize(head, Right::Read).await
+    }
+
+    /// For compatibility paths whose clients put the key into the body.
+    pub async fn authorize_secret(&self, secret: &str, needed: Right) -> Result<Caller, AuthError> {
+        self.counted(self.check(Credential::Key(secret.into()), needed).await)
+    }
+
+    /// Whether the head names a credential; if not, the body of a compatibility path may.
+    pub fn is_named_in(head: &Parts) -> bool {
+        credential::find(head).is_some()
+    }
+
+    /// Keeps what the door knows fresh until `stop`.
+    pub async fn keep_fresh(
+        &self,
+        readiness: &Readiness,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        self.keys.keep_fresh(readiness, stop).await
+    }
+
+    async fn check(&self, credential: Credential<'_>, needed: Right) -> Result<Caller, AuthError> {
+        let caller = match credential {
+            Credential::Key(secret) => self.keys.caller(&secret).await?,
+            Credential::Token(_) => return Err(AuthError::TokensNotConfigured),
+        };
+        if !caller.rights.includes(needed) {
+            return Err(AuthError::LacksRight { needed, has: caller.rights });
+        }
+        Ok(caller)
+    }
+
+    fn counted(&self, checked: Result<Caller, AuthError>) -> Result<Caller, AuthError> {
+        let outcome = checked.as_ref().err().map_or("allowed", |error| error.outcome());
+        self.metrics.credentials_checked_total.with_label_values(&[outcome]).inc();
+        checked
+    }
+}
