@@ -74,6 +74,7 @@ enum Hidden {
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
+    common::tls::choose();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match cli.command {

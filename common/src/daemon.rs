@@ -14,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::admin::Readiness;
 use crate::config::{DaemonConfig, LogFormat};
+use crate::tls;
 
 /// What the harness hands to a daemon.
 #[derive(Debug, Clone, Default)]
@@ -97,6 +98,7 @@ fn bound_memory_arenas() {
 }
 
 fn block_on<T>(body: impl Future<Output = T>) -> T {
+    tls::choose();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -13,4 +13,5 @@ pub mod migrate;
 pub mod notification;
 pub mod postgres;
 pub mod redis;
+pub mod tls;
 pub mod topic;

@@ -15,12 +15,13 @@ use tracing::{info, warn};
 use crate::auth::{Access, KeyStore};
 use crate::budget::Budget;
 use crate::config::{Cli, GatewayConfig};
-use crate::http::{self, Gateway, Server};
+use crate::http::{Gateway, Routes, Server, Tls};
 use crate::metrics::GatewayMetrics;
 use crate::publisher::Publisher;
 
 pub struct App {
     server: Server,
+    tls: Option<Tls>,
     gateway: Arc<Gateway>,
     readiness: Readiness,
     drain_delay: Duration,
@@ -44,13 +45,16 @@ impl App {
             body_time_max: config.http.body(),
             metrics,
         });
-        let router = http::router(gateway.clone(), context);
-        let server = Server::bind(&config.http, router, gateway.metrics.connections.clone())
+        let routes = Routes::new(&gateway, context, &config.http.cors_origins);
+        let tls = Tls::load(&config.http.tls)?;
+        let connections = gateway.metrics.connections.clone();
+        let server = Server::bind(&config.http, routes, tls.clone(), connections)
             .await
             .with_context(|| format!("listen on {}", config.http.gateway_listen))?;
-        info!(address = %server.local_addr(), "listening");
+        info!(address = %server.local_addr(), tls = tls.is_some(), "listening");
         Ok(Self {
             server,
+            tls,
             gateway,
             readiness: context.readiness.clone(),
             drain_delay: config.http.drain_delay(),
@@ -64,7 +68,7 @@ impl App {
 
     /// Serves until the shutdown; then not ready → no new connections → finish → flush.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, gateway, readiness, drain_delay, grace } = self;
+        let Self { server, tls, gateway, readiness, drain_delay, grace } = self;
         // Half of the grace period for open requests, a quarter for the flush behind them.
         let (drain_max, flush_max) = (grace / 2, grace / 4);
         let watchers = CancellationToken::new();
@@ -77,6 +81,10 @@ impl App {
             let (gateway, readiness, stop) = (gateway.clone(), readiness.clone(), watchers.clone());
             async move { gateway.access.keep_fresh(&readiness, stop).await }
         });
+        if let Some(tls) = tls {
+            let stop = watchers.clone();
+            tasks.spawn(async move { tls.keep_fresh(stop).await });
+        }
         tasks.spawn({
             let shutdown = shutdown.clone();
             async move {

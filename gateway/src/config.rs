@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
+use axum::http::{HeaderValue, Uri};
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use common::commands::Servers;
@@ -84,6 +86,54 @@ pub struct HttpConfig {
     /// the time a load balancer needs to notice.
     #[arg(long, env = "GATEWAY_DRAIN_DELAY_MS", default_value_t = 0, value_name = "MS")]
     pub gateway_drain_delay_ms: u64,
+    #[command(flatten)]
+    pub tls: TlsConfig,
+    /// Web pages whose scripts may read answers: `*`, or origins such as https://shop.example by
+    /// comma. Whoever may read needs a key or token all the same.
+    #[arg(long, env = "CORS_ORIGINS", default_value = "*", value_name = "ORIGINS")]
+    pub cors_origins: Origins,
+}
+
+/// HTTPS instead of HTTP; both files are read again when they change.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TlsConfig {
+    /// PEM file of the certificate and those between it and the root; connections are then TLS.
+    #[arg(long, env = "GATEWAY_TLS_CERT", value_name = "FILE", requires = "gateway_tls_key")]
+    pub gateway_tls_cert: Option<PathBuf>,
+    /// PEM file of the certificate's private key.
+    #[arg(long, env = "GATEWAY_TLS_KEY", value_name = "FILE", requires = "gateway_tls_cert")]
+    pub gateway_tls_key: Option<PathBuf>,
+}
+
+/// Web origins: scheme, host and port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    All,
+    These(Vec<HeaderValue>),
+}
+
+impl FromStr for Origins {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim() == "*" {
+            return Ok(Self::All);
+        }
+        let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
+        origins.map(origin).collect::<Result<_, _>>().map(Self::These)
+    }
+}
+
+/// A browser sends scheme, host and port: anything else would never match.
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let uri: Uri = text.parse().map_err(|_| format!("{text:?} is not an origin"))?;
+    let is_bare = uri.path() == "/" && uri.query().is_none() && !text.ends_with('/');
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http" | "https"), Some(_)) if is_bare => {
+            HeaderValue::from_str(text).map_err(|error| error.to_string())
+        }
+        _ => Err(format!("{text:?} is not an origin; it looks like https://shop.example:8443")),
+    }
 }
 
 impl HttpConfig {
@@ -142,5 +192,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn origins_are_written_as_browsers_send_them() {
+        assert_eq!("*".parse(), Ok(Origins::All));
+        let shop = HeaderValue::from_static("https://shop.example:8443");
+        assert_eq!("https://shop.example:8443, ".parse(), Ok(Origins::These(vec![shop])));
+        for wrong in
+            ["shop.example", "https://shop.example/", "https://shop.example/cart", "ftp://a"]
+        {
+            assert!(wrong.parse::<Origins>().is_err(), "{wrong}");
+        }
     }
 }

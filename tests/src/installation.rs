@@ -44,6 +44,7 @@ impl Installation {
 
     /// A new installation on these servers: migrated, and with a key that may write.
     pub async fn on(mut servers: Servers) -> anyhow::Result<Self> {
+        common::tls::choose();
         let id = fresh_id();
         let connection = postgres::Connection::open(&servers.database_url).await?;
         connection.run(&format!("create schema {id}")).await?;

@@ -2,27 +2,36 @@
 
 mod body;
 mod content;
+mod cors;
 mod error;
 mod finish;
 mod server;
 mod split;
 mod submit;
+mod tls;
 mod verdict;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::{Method, StatusCode};
 use axum::middleware;
+use axum::response::Response;
 use axum::routing::post;
 use common::admin;
 use common::daemon::Context;
+use tower::Service;
+use tower_http::normalize_path::NormalizePath;
 
 pub use self::error::ApiError;
 pub use self::server::Server;
+pub use self::tls::Tls;
 use crate::auth::Access;
 use crate::budget::Budget;
+use crate::config::Origins;
 use crate::metrics::GatewayMetrics;
 use crate::publisher::Publisher;
 
@@ -38,29 +47,57 @@ pub struct Gateway {
 /// The paths on which our own form and the two flat forms are taken; the parser tells them apart.
 const SUBMISSIONS: [&str; 3] = ["/api/events", "/product_events", "/api-fast/view-event"];
 
-pub fn router(gateway: Arc<Gateway>, context: &Context) -> Router {
-    let metrics = gateway.metrics.clone();
+/// The routes; a path with a slash at its end is the one without.
+#[derive(Clone)]
+pub struct Routes {
+    plain: NormalizePath<Router>,
+    /// The same for the scripts of web pages.
+    cors: NormalizePath<Router>,
+}
+
+impl Routes {
+    pub fn new(gateway: &Arc<Gateway>, context: &Context, origins: &Origins) -> Self {
+        let finish = || middleware::from_fn_with_state(gateway.metrics.clone(), finish::finish);
+        let routes = router(gateway.clone(), context);
+        Self {
+            plain: NormalizePath::trim_trailing_slash(routes.clone().layer(finish())),
+            cors: NormalizePath::trim_trailing_slash(
+                routes.layer(cors::layer(origins)).layer(finish()),
+            ),
+        }
+    }
+
+    /// Answers a request.
+    fn call(&self, request: Request) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+        let mut routes =
+            if cors::is_from_a_page(&request) { &self.cors } else { &self.plain }.clone();
+        routes.call(request)
+    }
+}
+
+fn router(gateway: Arc<Gateway>, context: &Context) -> Router {
     let mut router = Router::new();
     for path in SUBMISSIONS {
-        router = router
-            .route(path, post(submit::submit))
-            .route(&format!("{path}/"), post(submit::submit));
+        router = router.route(path, post(submit::submit));
     }
     router
         .with_state(gateway)
         .merge(admin::router(context.registry.clone(), context.readiness.clone()))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(metrics, finish::finish))
 }
 
 async fn not_found(request: Request) -> ApiError {
     refuse(request, ApiError::NotFound).await
 }
 
-async fn method_not_allowed(request: Request) -> ApiError {
+/// The router adds the header `Allow`, which is also the whole answer to OPTIONS.
+async fn method_not_allowed(request: Request) -> Result<StatusCode, ApiError> {
     let method = request.method().clone();
-    refuse(request, ApiError::MethodNotAllowed { method }).await
+    if method == Method::OPTIONS {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(refuse(request, ApiError::MethodNotAllowed { method }).await)
 }
 
 async fn refuse(request: Request, error: ApiError) -> ApiError {

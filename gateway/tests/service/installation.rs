@@ -50,6 +50,7 @@ impl Installation {
 
     /// With brokers of the test's own.
     pub async fn on(brokers: String) -> Self {
+        common::tls::choose();
         let database = format!("gw_{}", Uuid::new_v4().simple());
         administer(&format!("create database {database}")).await;
         let url = server("DATABASE_URL");
@@ -107,6 +108,16 @@ impl Installation {
         running.spawn(app.run(context.shutdown.clone()));
         let client = reqwest::Client::new();
         Gateway { address, write_key, client, context, running }
+    }
+
+    /// Why a gateway with these settings does not start.
+    pub async fn refusal(&self, settings: &[&str]) -> String {
+        let cli = self.cli(settings);
+        let Command::Run(config) = &cli.command else { unreachable!("`run` was given") };
+        match App::connect(&cli, config, &Context::default()).await {
+            Ok(_) => panic!("it started"),
+            Err(error) => format!("{error:#}"),
+        }
     }
 
     /// All records of `user-actions`, partition by partition.

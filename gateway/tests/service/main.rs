@@ -4,6 +4,7 @@
 
 mod auth;
 mod commands;
+mod connections;
 mod encodings;
 mod installation;
 mod limits;
