@@ -5,6 +5,7 @@ pub mod auth;
 pub mod budget;
 pub mod commands;
 pub mod config;
+pub mod docs;
 pub mod http;
 pub mod metrics;
 pub mod publisher;

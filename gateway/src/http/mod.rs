@@ -32,6 +32,7 @@ pub use self::tls::Tls;
 use crate::auth::Access;
 use crate::budget::Budget;
 use crate::config::Origins;
+use crate::docs;
 use crate::metrics::GatewayMetrics;
 use crate::publisher::Publisher;
 
@@ -82,6 +83,7 @@ fn router(gateway: Arc<Gateway>, context: &Context) -> Router {
     }
     router
         .with_state(gateway)
+        .merge(docs::router())
         .merge(admin::router(context.registry.clone(), context.readiness.clone()))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

@@ -5,6 +5,7 @@
 mod auth;
 mod commands;
 mod connections;
+mod docs;
 mod encodings;
 mod installation;
 mod limits;
