@@ -146,3 +146,59 @@ fn the_examples_inside_the_schemas_fit_them() {
         }
     }
 }
+
+/// The description of topics and sockets, with the schemas it refers to in their places.
+fn asyncapi() -> Value {
+    let text = read(&schemas().join("asyncapi.yaml"));
+    let mut document: Value = serde_saphyr::from_slice(&text).expect("a description in YAML");
+    let messages = document["components"]["messages"].as_object_mut().expect("messages");
+    for message in messages.values_mut() {
+        let reference = message["payload"]["$ref"].as_str().unwrap_or_default();
+        let Some(file) = reference.strip_prefix("./") else { continue };
+        let name = file.trim_end_matches(".schema.json");
+        message["payload"] = self::document(name);
+    }
+    document
+}
+
+#[test]
+fn what_the_description_of_the_topics_shows_is_what_its_schemas_take() {
+    let document = asyncapi();
+    let messages = document["components"]["messages"].as_object().expect("messages");
+    let mut shown = 0;
+    for (name, message) in messages {
+        let mut payload = message["payload"].clone();
+        // References inside our description are to its own components.
+        if let Some(schema) = payload.as_object_mut() {
+            schema.insert("components".into(), document["components"].clone());
+        }
+        let Some(examples) = message["examples"].as_array() else { continue };
+        let payload = jsonschema::draft202012::options().build(&payload).expect("a schema");
+        for example in examples {
+            must_fit(&payload, &example["payload"], name);
+            shown += 1;
+        }
+    }
+    assert!(shown >= 4, "{shown} examples");
+}
+
+#[test]
+fn every_topic_that_others_use_is_described_with_its_schema() {
+    let document = asyncapi();
+    let described: BTreeSet<_> = document["channels"]
+        .as_object()
+        .expect("channels")
+        .values()
+        .filter_map(|channel| channel["address"].as_str())
+        .filter(|address| !address.starts_with('/'))
+        .map(str::to_owned)
+        .collect();
+    let files = std::fs::read_dir(schemas().join("topics")).expect("a folder of topics");
+    let topics: BTreeSet<_> = files
+        .map(|file| {
+            file.expect("a topic").path().file_stem().expect("a name").display().to_string()
+        })
+        .filter(|name| !name.starts_with("tm."))
+        .collect();
+    assert_eq!(described, topics);
+}
