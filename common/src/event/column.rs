@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::InvalidEvent;
+use super::{Arrival, InvalidEvent};
 use super::members::Member;
 
 pub const ID_BYTES_MAX: usize = 256;
@@ -20,6 +20,19 @@ pub fn id<'a>(member: &Member<'a>, within: &str) -> Result<Cow<'a, str>, Invalid
         });
     }
     Ok(text)
+}
+
+/// Who did it, or who it must have been where the event does not say so.
+pub fn user<'a>(
+    member: Option<&Member<'a>>,
+    within: &str,
+    arrival: &Arrival<'_>,
+) -> Result<Cow<'a, str>, InvalidEvent> {
+    match (member, arrival.user) {
+        (Some(member), _) => id(member, within),
+        (None, Some(user)) => Ok(Cow::Owned(user.to_owned())),
+        (None, None) => Err(InvalidEvent::MissingUser),
+    }
 }
 
 /// Of the event or of its object.
@@ -41,6 +54,11 @@ pub fn source<'a>(member: &Member<'a>) -> Result<Cow<'a, str>, InvalidEvent> {
         return Err(InvalidEvent::SourceTooLong { pointer, bytes, bytes_max });
     }
     Ok(text)
+}
+
+/// As far as it can be one: a foreign form's own member may mean something else.
+pub fn source_if_fit<'a>(member: Option<&Member<'a>>) -> Option<Cow<'a, str>> {
+    source(member?).ok()
 }
 
 /// The text of an object, for `properties` and `context`.

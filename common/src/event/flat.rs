@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use super::members::{self, Member, Members};
-use super::{InvalidEvent, Told, ToldObject, column, identity, time};
+use super::{Identity, InvalidEvent, Told, ToldObject, column, identity, time};
 
 /// The members a form is read from. They alone tell type, user, object, time and session.
 pub struct Form {
@@ -66,10 +66,11 @@ impl Form {
                 .map(|id| ToldObject { object_type: Cow::Borrowed(self.object_type), id }),
             occurred_at: time.map(|time| time::read(time, now)).transpose()?,
             // Theirs may mean something else: it is ours only where it can be.
-            source: members.get("source").and_then(|source| column::source(source).ok()),
+            source: column::source_if_fit(members.get("source")),
             session_id: id_of("sid")?,
             properties: members::without_credentials(text)?,
             context: "{}".into(),
+            identity: Identity::EventId,
         };
         if told.event_id.is_none() && time.is_some() {
             told.event_id = Some(Cow::Owned(self.hashed(members)?));

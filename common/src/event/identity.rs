@@ -4,6 +4,15 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+/// What makes an event the same as another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Identity {
+    #[default]
+    EventId,
+    /// A CloudEvent's id is unique within its source only.
+    SourceAndId,
+}
+
 /// The key of an event for judge, Bloom filter and Redis. Ordered as its bytes, and as the uuid in Postgres.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventKey(pub u128);
@@ -16,6 +25,12 @@ impl EventKey {
             Some(uuid) => uuid.into(),
             None => Self(xxh3_128_with_seed(event_id.as_bytes(), seed)),
         }
+    }
+
+    /// Never the id itself: two sources may use one UUID.
+    pub fn of_cloud_event(source: &str, id: &str, seed: u64) -> Self {
+        let text = [source, "\u{1f}", id].concat();
+        Self(xxh3_128_with_seed(text.as_bytes(), seed))
     }
 
     /// Big-endian, as Postgres keeps a uuid.
@@ -87,6 +102,15 @@ mod tests {
     #[test]
     fn the_seed_moves_the_keys_of_other_texts() {
         assert_ne!(EventKey::of("evt-1", 1), EventKey::of("evt-1", 2));
+    }
+
+    #[test]
+    fn a_cloud_event_is_another_in_another_source() {
+        let id = "01931f3e-7b1c-7d2a-9f00-00000000abcd";
+        let key = EventKey::of_cloud_event("/a", id, 1);
+        assert_eq!(key, EventKey(xxh3_128_with_seed(format!("/a\u{1f}{id}").as_bytes(), 1)));
+        assert_ne!(key, EventKey::of_cloud_event("/b", id, 1));
+        assert_ne!(key, EventKey::of(id, 1));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::{InvalidEvent, text};
 /// The members of an object, in its order.
 pub struct Members<'a>(Vec<Member<'a>>);
 
+#[derive(Clone)]
 pub struct Member<'a> {
     pub name: Cow<'a, str>,
     pub value: Value<'a>,
@@ -47,7 +48,12 @@ impl<'a> Members<'a> {
     }
 }
 
-impl Member<'_> {
+impl<'a> Member<'a> {
+    /// `text` is JSON.
+    pub fn new(name: &'a str, text: &'a str) -> Self {
+        Self { name: Cow::Borrowed(name), value: Value(text) }
+    }
+
     /// `within` is the pointer of the object that holds the member.
     pub fn pointer(&self, within: &str) -> String {
         let mut pointer = within.to_owned();
@@ -62,6 +68,11 @@ impl Member<'_> {
 }
 
 impl<'a> Value<'a> {
+    /// `text` is JSON.
+    pub fn of(text: &'a str) -> Self {
+        Self(text)
+    }
+
     pub fn text(self) -> &'a str {
         self.0
     }
@@ -212,7 +223,13 @@ pub fn write_text(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a Vec takes every byte");
 }
 
-fn write_name(name: &str, out: &mut Vec<u8>) {
+/// Appends a member of an object that is being written, its value a string.
+pub fn write_member(name: &str, text: &str, out: &mut Vec<u8>) {
+    write_name(name, out);
+    write_text(text, out);
+}
+
+pub fn write_name(name: &str, out: &mut Vec<u8>) {
     write_comma(out);
     write_text(name, out);
     out.push(b':');

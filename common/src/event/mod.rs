@@ -1,5 +1,7 @@
 //! Bytes in, a valid `Event` or a named reason out: the one parser of the gateway and the processor.
 
+mod amplitude;
+mod cloudevents;
 mod column;
 mod connect;
 mod flat;
@@ -8,6 +10,9 @@ mod invalid;
 mod lint;
 mod members;
 mod native;
+mod posthog;
+mod segment;
+mod skew;
 mod text;
 pub(crate) mod time;
 
@@ -15,9 +20,11 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-pub use self::identity::EventKey;
+pub use self::cloudevents::structured as structured_cloud_event;
+pub use self::identity::{EventKey, Identity};
 pub use self::invalid::InvalidEvent;
-use self::members::Members;
+use self::members::{Member, Members};
+pub use self::skew::Skew;
 
 /// The largest event the door takes.
 pub const EVENT_BYTES_MAX: usize = 1 << 20;
@@ -46,6 +53,23 @@ pub struct Arrival<'a> {
     pub bytes_max: usize,
 }
 
+/// In whose words an event is written.
+#[derive(Debug, Clone, Copy)]
+pub enum Format<'a> {
+    /// Our own form, a flat one or a CloudEvent: its members tell.
+    Auto,
+    /// Our own form or a flat one.
+    Native,
+    /// A call of the Segment spec; `call` where its path says which.
+    Segment {
+        call: Option<&'a str>,
+        skew: Skew,
+    },
+    PostHog(Skew),
+    Amplitude(Skew),
+    CloudEvent,
+}
+
 /// One valid action. Who holds it need not check it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -61,6 +85,7 @@ pub struct Event {
     pub properties: Box<str>,
     /// As `properties`.
     pub context: Box<str>,
+    pub identity: Identity,
 }
 
 /// What the action was done to.
@@ -82,6 +107,16 @@ struct Told<'a> {
     session_id: Option<Cow<'a, str>>,
     properties: Box<str>,
     context: Box<str>,
+    identity: Identity,
+}
+
+impl Told<'_> {
+    /// An event without an id is known by what it tells, if that includes a time of its own.
+    fn name_by(&mut self, time: Option<&Member<'_>>) {
+        if let (None, Some(time)) = (&self.event_id, time) {
+            self.event_id = Some(Cow::Owned(native::hashed(self, time)));
+        }
+    }
 }
 
 struct ToldObject<'a> {
@@ -95,6 +130,16 @@ pub fn parse(
     arrival: &Arrival<'_>,
     unnamed: impl FnOnce() -> String,
 ) -> Result<Event, InvalidEvent> {
+    parse_as(Format::Native, bytes, arrival, unnamed)
+}
+
+/// As [`parse`], in other words than our own.
+pub fn parse_as(
+    format: Format<'_>,
+    bytes: &[u8],
+    arrival: &Arrival<'_>,
+    unnamed: impl FnOnce() -> String,
+) -> Result<Event, InvalidEvent> {
     let text = text::read(bytes, arrival.bytes_max)?;
     let text = connect::payload(&text);
     let shape = lint::check(text)?;
@@ -103,9 +148,16 @@ pub fn parse(
     if shape.depth > DEPTH_MAX && !native::is_canonical(&members) {
         return Err(InvalidEvent::TooDeep);
     }
-    let told = match flat::Form::of(&members) {
-        Some(form) => form.read(&members, &text, arrival.now)?,
-        None => native::read(&members, arrival)?,
+    let told = match format {
+        Format::Auto if cloudevents::is_one(&members) => cloudevents::read(&members, arrival)?,
+        Format::Auto | Format::Native => match flat::Form::of(&members) {
+            Some(form) => form.read(&members, &text, arrival.now)?,
+            None => native::read(&members, arrival)?,
+        },
+        Format::Segment { call, skew } => segment::read(&members, call, skew, arrival)?,
+        Format::PostHog(skew) => posthog::read(&members, skew, arrival)?,
+        Format::Amplitude(skew) => amplitude::read(&members, skew, arrival)?,
+        Format::CloudEvent => cloudevents::read(&members, arrival)?,
     };
     let occurred_at = match told.occurred_at {
         Some(at) => at,
@@ -124,13 +176,17 @@ pub fn parse(
         session_id: told.session_id.map(Cow::into_owned),
         properties: told.properties,
         context: told.context,
+        identity: told.identity,
     })
 }
 
 impl Event {
     /// The 128 bits under which judge, Bloom filter and Redis know this event.
     pub fn key(&self, seed: u64) -> EventKey {
-        EventKey::of(&self.event_id, seed)
+        match self.identity {
+            Identity::EventId => EventKey::of(&self.event_id, seed),
+            Identity::SourceAndId => EventKey::of_cloud_event(&self.source, &self.event_id, seed),
+        }
     }
 
     /// Whose object this is, where the event says so: `properties.ownerId`.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::members::{self, Member, Members};
-use super::{Arrival, InvalidEvent, Told, ToldObject, column, identity, time};
+use super::{Arrival, Identity, InvalidEvent, Told, ToldObject, column, identity, time};
 
 #[derive(Clone, Copy)]
 enum Column {
@@ -123,6 +123,19 @@ pub fn is_canonical(members: &Members<'_>) -> bool {
             .all(|name| members.get(name).is_some())
 }
 
+/// The object that properties name; `within` is their pointer.
+pub fn object_in<'a>(
+    properties: &Members<'a>,
+    within: &'static str,
+) -> Result<Option<ToldObject<'a>>, InvalidEvent> {
+    Chosen::of(properties, within).object()
+}
+
+/// The member that says who did it, under any of its names.
+pub fn user_in<'m, 'a>(members: &'m Members<'a>) -> Option<&'m Member<'a>> {
+    Chosen::of(members, "").get(Column::User)
+}
+
 /// Whether a lookup in these properties would find an object.
 pub fn names_an_object(properties: &str) -> bool {
     Members::of(properties)
@@ -172,14 +185,14 @@ pub fn read<'a>(members: &Members<'a>, arrival: &Arrival<'a>) -> Result<Told<'a>
         session_id: chosen.get(Column::Session).map(|it| column::id(it, "")).transpose()?,
         properties,
         context: members::without_credentials(context)?,
+        identity: Identity::EventId,
     };
-    if let (None, Some(time)) = (&told.event_id, time) {
-        told.event_id = Some(Cow::Owned(hashed(&told, time)));
-    }
+    told.name_by(time);
     Ok(told)
 }
 
-fn hashed(told: &Told<'_>, time: &Member<'_>) -> String {
+/// What an event without an id but with a time of its own is known by.
+pub fn hashed(told: &Told<'_>, time: &Member<'_>) -> String {
     let (object_type, object_id) =
         told.object.as_ref().map_or(("", ""), |it| (&*it.object_type, &*it.id));
     let time_as_sent = time.value.scalar().unwrap_or_default();

@@ -65,6 +65,7 @@ fn the_three_member_like_is_a_complete_event() {
         session_id: None,
         properties: "{}".into(),
         context: "{}".into(),
+        identity: Identity::EventId,
     };
     assert_eq!(like, expected);
 }

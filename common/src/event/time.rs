@@ -36,7 +36,8 @@ pub fn write(at: Timestamp, out: &mut Vec<u8>) {
     write!(out, "{at:.3}").expect("a Vec takes every byte");
 }
 
-fn parse(value: Value<'_>) -> Option<Timestamp> {
+/// Any time that can be written, whether or not an event may have happened then.
+pub fn parse(value: Value<'_>) -> Option<Timestamp> {
     let text = value.scalar()?;
     let text = text.trim();
     match value.text().as_bytes().first()? {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use common::event::{Event, EventKey, ObjectRef};
+use common::event::{Event, EventKey, Identity, ObjectRef};
 use common::kafka::Headers;
 use common::postgres;
 use deadpool_postgres::{Object, Transaction};
@@ -107,6 +107,8 @@ fn candidate(row: &Row) -> Candidate {
         session_id: row.get("session_id"),
         properties: row.get::<_, String>("properties").into_boxed_str(),
         context: row.get::<_, String>("context").into_boxed_str(),
+        // Its key was told apart when it was judged.
+        identity: Identity::EventId,
     };
     Candidate {
         offset: Source::offset_of(row.get("src")),
