@@ -43,6 +43,7 @@ impl App {
             publisher: Publisher::connect(&cli.kafka, &config.publisher).await?,
             budget: Budget::new(config.http.gateway_inflight_bytes, metrics.inflight_bytes.clone()),
             body_time_max: config.http.body(),
+            clock_skew: config.http.clock_skew(),
             metrics,
         });
         let routes = Routes::new(&gateway, context, &config.http.cors_origins);

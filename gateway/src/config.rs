@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use common::commands::Servers;
 use common::config::{DaemonConfig, KafkaConfig, PostgresConfig};
+use jiff::SignedDuration;
 
 use crate::commands::keys::KeysCommand;
 
@@ -82,6 +83,10 @@ pub struct HttpConfig {
     /// answer is 503 with Retry-After.
     #[arg(long, env = "GATEWAY_INFLIGHT_BYTES", default_value_t = 16 << 20, value_name = "BYTES")]
     pub gateway_inflight_bytes: usize,
+    /// Seconds between when an SDK says it sent and when it came, above which its clock counts as
+    /// wrong and its events' times are moved by the difference.
+    #[arg(long, env = "GATEWAY_CLOCK_SKEW_SECONDS", default_value_t = 60, value_name = "SECONDS")]
+    pub gateway_clock_skew_seconds: u32,
     /// Milliseconds in which, after SIGTERM, /readyz already says no but requests are still taken:
     /// the time a load balancer needs to notice.
     #[arg(long, env = "GATEWAY_DRAIN_DELAY_MS", default_value_t = 0, value_name = "MS")]
@@ -143,6 +148,10 @@ impl HttpConfig {
 
     pub fn body(&self) -> Duration {
         Duration::from_secs(self.gateway_body_seconds)
+    }
+
+    pub fn clock_skew(&self) -> SignedDuration {
+        SignedDuration::from_secs(self.gateway_clock_skew_seconds.into())
     }
 
     pub fn drain_delay(&self) -> Duration {

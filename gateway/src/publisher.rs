@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use common::admin::Readiness;
 use common::config::KafkaConfig;
-use common::event::Event;
+use common::event::{CLOUD_EVENTS, EVENT_BYTES_MAX, Event, Identity};
 use common::kafka::{
     Delivery, Headers, KafkaError, Outgoing, Producer, PublishError, ensure_topics,
 };
@@ -24,6 +24,17 @@ const QUEUE_SPARE_KBYTES: usize = 32 << 10;
 
 /// How often the brokers are looked at: a probe while they are away, a glance while they are not.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The largest of what is no event that still fits `max.message.bytes` of `user-actions`.
+const REFUSED_BYTES_MAX: usize = EVENT_BYTES_MAX + (512 << 10);
+
+/// By which way records came, told in their headers.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    pub surface: &'static str,
+    /// Further headers of each record.
+    pub headers: Headers,
+}
 
 pub struct Publisher {
     producer: Producer,
@@ -70,18 +81,49 @@ impl Publisher {
 
     /// Queues an event in its canonical form. The key is the user: copies of one event meet in one
     /// partition, and one user's actions keep their order.
-    pub fn publish(&self, event: &Event, canonical: &[u8]) -> Result<Delivery, PublishError> {
-        let mut headers = Headers(Vec::with_capacity(3));
+    pub fn publish(
+        &self,
+        event: &Event,
+        canonical: &[u8],
+        origin: &Origin,
+    ) -> Result<Delivery, PublishError> {
+        let surface = match event.identity {
+            Identity::EventId => origin.surface,
+            Identity::SourceAndId => CLOUD_EVENTS,
+        };
+        let mut headers = Headers(Vec::with_capacity(3 + origin.headers.0.len()));
         headers.push("event_id", event.event_id.as_bytes());
         headers.push("content-type", "application/json");
-        headers.push("surface", "http");
-        self.producer.publish(&Outgoing {
-            topic: &self.topic,
-            partition: None,
-            key: Some(event.user_id.as_bytes()),
-            value: Some(canonical),
-            headers: &headers,
-        })
+        headers.push("surface", surface);
+        headers.0.extend_from_slice(&origin.headers.0);
+        self.queue(Some(event.user_id.as_bytes()), Some(canonical), &headers)
+    }
+
+    /// Queues what is no event and may not be refused: the processor accounts for it as a dead letter.
+    pub fn publish_refused(
+        &self,
+        bytes: &[u8],
+        code: &str,
+        detail: &str,
+        origin: &Origin,
+    ) -> Result<Delivery, PublishError> {
+        let mut headers = Headers(Vec::with_capacity(3 + origin.headers.0.len()));
+        headers.push("error_code", code);
+        headers.push("error_detail", detail);
+        headers.push("surface", origin.surface);
+        headers.0.extend_from_slice(&origin.headers.0);
+        // What no topic of ours would take leaves its reason alone.
+        self.queue(None, Some(bytes).filter(|it| it.len() <= REFUSED_BYTES_MAX), &headers)
+    }
+
+    fn queue(
+        &self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers,
+    ) -> Result<Delivery, PublishError> {
+        let topic = &self.topic;
+        self.producer.publish(&Outgoing { topic, partition: None, key, value, headers })
     }
 
     /// Whether the brokers have the event; without an answer they are looked after.

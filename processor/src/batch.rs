@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use common::event::{self, Arrival, EVENT_BYTES_MAX, Event, EventKey, REWRITE_BYTES_MAX};
+use common::event::{
+    self, Arrival, CLOUD_EVENTS, EVENT_BYTES_MAX, Event, EventKey, Identity, REWRITE_BYTES_MAX,
+};
 use common::kafka::{Headers, Record, RecordBatch, TopicPartition};
 use hashbrown::HashSet;
 use jiff::Timestamp;
@@ -198,24 +200,27 @@ fn decode(
         });
     }
     let received_at = Timestamp::from_millisecond(record.timestamp_ms).unwrap_or(now);
-    let rewritten = record.headers.text("surface").is_some();
+    let surface = record.headers.text("surface");
     let arrival = Arrival {
         received_at,
         // The later of both clocks, or an event that the gateway accepted could be refused here.
         now: now.max(received_at),
         source: "kafka",
         user: None,
-        bytes_max: EVENT_BYTES_MAX + if rewritten { REWRITE_BYTES_MAX } else { 0 },
+        bytes_max: EVENT_BYTES_MAX + if surface.is_some() { REWRITE_BYTES_MAX } else { 0 },
     };
     let parsed = match record.value.as_deref() {
         Some(value) => event::parse(value, &arrival, || unnamed(source, record.offset)),
         None => Err(event::InvalidEvent::NullValue),
     };
-    let event = parsed.map_err(|invalid| Reason {
+    let mut event = parsed.map_err(|invalid| Reason {
         code: invalid.code().to_owned(),
         detail: invalid.to_string(),
         pointer: invalid.pointer().to_owned(),
     })?;
+    if surface == Some(CLOUD_EVENTS) {
+        event.identity = Identity::SourceAndId;
+    }
     Ok(Candidate { offset: record.offset, key: event.key(seed), received_at, event })
 }
 

@@ -18,9 +18,10 @@ pub fn read<'a>(
     let occurred = Occurred::read(members.get("time"), skew, arrival)?;
     // -1 stands for "no session".
     let session = members.get("session_id").filter(|it| it.value.text() != "-1");
-    let rest = members
-        .iter()
-        .filter(|it| !TAKEN.contains(&&*it.name) && it.name != user.name && !it.value.is_absent());
+    let rest = members.iter().filter(|it| {
+        let is_user = user.is_some_and(|user| it.name == user.name);
+        !TAKEN.contains(&&*it.name) && !is_user && !it.value.is_absent()
+    });
     let original = occurred.original.map(|text| Member::new("original_timestamp", text));
     let rest: Vec<_> = rest.cloned().chain(original).collect();
 

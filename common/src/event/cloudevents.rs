@@ -36,7 +36,7 @@ pub fn read<'a>(members: &Members<'a>, arrival: &Arrival<'_>) -> Result<Told<'a>
     Ok(Told {
         event_id: Some(column::id(required("id")?, "")?),
         event_type: column::type_name(required("type")?, "")?,
-        user_id: column::id(user.ok_or(InvalidEvent::MissingUser)?, within)?,
+        user_id: column::user(user, within, arrival)?,
         object: match native::object_in(&data, "/data")? {
             Some(object) => Some(object),
             None => subject.map(object_of).transpose()?.flatten(),

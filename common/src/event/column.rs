@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::{Arrival, InvalidEvent};
 use super::members::Member;
+use super::{Arrival, InvalidEvent};
 
 pub const ID_BYTES_MAX: usize = 256;
 pub const TYPE_BYTES_MAX: usize = 128;

@@ -34,6 +34,9 @@ pub const EVENT_BYTES_MAX: usize = 1 << 20;
 /// A reader behind the gateway takes `EVENT_BYTES_MAX + REWRITE_BYTES_MAX`.
 pub const REWRITE_BYTES_MAX: usize = 16 << 10;
 
+/// The header `surface` of a CloudEvent that the gateway rewrote: its identity includes its source.
+pub const CLOUD_EVENTS: &str = "cloudevents";
+
 /// How deep objects and arrays of an event may nest; the event itself is the first level.
 pub const DEPTH_MAX: usize = 32;
 

@@ -59,9 +59,10 @@ impl Access {
         self.counted(self.check(Credential::Key(secret.into()), needed).await)
     }
 
-    /// Whether the head names a credential; if not, the body of a compatibility path may.
+    /// Whether the headers hold a credential; if not, the body of a compatibility path may, and only
+    /// then the query counts.
     pub fn is_named_in(head: &Parts) -> bool {
-        credential::find(head).is_some()
+        credential::in_headers(head).is_some()
     }
 
     /// Keeps what the door knows fresh until `stop`.

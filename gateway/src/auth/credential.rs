@@ -15,11 +15,15 @@ pub enum Credential<'a> {
 }
 
 pub fn find(head: &Parts) -> Option<Credential<'_>> {
+    in_headers(head).or_else(|| in_query(head.uri.query()?))
+}
+
+/// Between these and the query a compatibility path looks into the body.
+pub fn in_headers(head: &Parts) -> Option<Credential<'_>> {
     ["x-api-key", "x-write-key"]
         .into_iter()
         .find_map(|name| text(head, name).map(|key| Credential::Key(key.into())))
         .or_else(|| authorization(text(head, AUTHORIZATION.as_str())?))
-        .or_else(|| in_query(head.uri.query()?))
 }
 
 /// A header's value; an empty one is none.

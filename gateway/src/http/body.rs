@@ -13,7 +13,7 @@ use http_body_util::{BodyDataStream, BodyExt};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt};
 use tokio_util::io::StreamReader;
 
-use super::content::{self, Encoding};
+use super::content::Encoding;
 use super::error::ApiError;
 use crate::budget::Share;
 
@@ -33,12 +33,11 @@ const DISCARD_BYTES_MAX: usize = 16 << 20;
 
 /// The whole body, charged to `share` as it comes.
 pub async fn read(
-    headers: &HeaderMap,
+    encoding: Option<Encoding>,
     body: &mut Body,
     share: &mut Share,
     time_max: Duration,
 ) -> Result<Bytes, ApiError> {
-    let encoding = content::encoding(headers)?;
     let reading = async {
         match encoding {
             None => read_plain(body, share).await,

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::body::{BODY_BYTES_MAX, DECOMPRESSED_BYTES_MAX};
 use super::split::EVENTS_MAX;
+use super::surface::AmplitudeRefusal;
 use super::verdict::Verdicts;
 use crate::auth::AuthError;
 
@@ -57,6 +58,9 @@ pub enum ApiError {
     BrokerAway,
     #[error("too much is being received at the moment; nothing was stored, send the same again")]
     Overloaded,
+    /// Of a client that can only send all of it again.
+    #[error("{} of {} events are not known to be stored; send the same again, each counts once", .0.retry, .0.len())]
+    NotAllStored(Verdicts),
     /// Every event had a verdict, and none was accepted.
     #[error("{}", .0.summary())]
     NoneAccepted(Verdicts),
@@ -86,7 +90,9 @@ impl ApiError {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
             Self::NoneAccepted(verdicts) => verdicts.status(),
-            Self::BrokerAway | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BrokerAway | Self::Overloaded | Self::NotAllStored(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -109,7 +115,7 @@ impl ApiError {
             Self::TooManyEvents { .. } => "too_many_events",
             Self::BrokerAway => "broker_away",
             Self::Overloaded => "overloaded",
-            Self::NoneAccepted(verdicts) => verdicts.code(),
+            Self::NoneAccepted(verdicts) | Self::NotAllStored(verdicts) => verdicts.code(),
         }
     }
 
@@ -131,7 +137,7 @@ impl ApiError {
             Self::BodyTooLarge | Self::DecompressedTooLarge | Self::TooManyEvents { .. } => {
                 "The request is too large"
             }
-            Self::BrokerAway | Self::Overloaded => "Try again shortly",
+            Self::BrokerAway | Self::Overloaded | Self::NotAllStored(_) => "Try again shortly",
             Self::NoneAccepted(verdicts) => verdicts.title(),
         }
     }
@@ -202,6 +208,15 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// How a client wants to be told; beside the problem in the response's extensions.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Dialect {
+    #[default]
+    Problem,
+    /// By a number in the body.
+    Amplitude,
+}
+
 /// A problem document but for its request id: travels in the response's extensions until `finish`.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -224,8 +239,25 @@ pub struct Item {
 }
 
 impl Problem {
-    /// The document, as JSON.
-    pub fn render(&self, instance: &str, request_id: &str) -> Vec<u8> {
+    /// The document and its type.
+    pub fn render(
+        &self,
+        dialect: Dialect,
+        instance: &str,
+        request_id: &str,
+    ) -> (Vec<u8>, &'static str) {
+        match dialect {
+            Dialect::Problem => (self.document(instance, request_id), "application/problem+json"),
+            Dialect::Amplitude => (self.refusal(request_id), "application/json"),
+        }
+    }
+
+    fn refusal(&self, request_id: &str) -> Vec<u8> {
+        let refusal = AmplitudeRefusal { code: self.status, error: &self.detail, request_id };
+        serde_json::to_vec(&refusal).expect("texts and numbers are JSON")
+    }
+
+    fn document(&self, instance: &str, request_id: &str) -> Vec<u8> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Document<'a> {

@@ -8,7 +8,7 @@ use axum::response::Response;
 use tracing::debug;
 use uuid::Uuid;
 
-use super::error::Problem;
+use super::error::{Dialect, Problem};
 use crate::metrics::GatewayMetrics;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,8 +30,10 @@ pub async fn finish(
         let request_id = id.to_str().unwrap_or_default();
         // The path only: a query may hold a key.
         debug!(request_id, path = uri.path(), code = problem.code, %status, "refused");
-        *response.body_mut() = Body::from(problem.render(uri.path(), request_id));
-        let json = HeaderValue::from_static("application/problem+json");
+        let dialect = response.extensions_mut().remove::<Dialect>().unwrap_or_default();
+        let (body, json) = problem.render(dialect, uri.path(), request_id);
+        *response.body_mut() = Body::from(body);
+        let json = HeaderValue::from_static(json);
         response.headers_mut().insert(header::CONTENT_TYPE, json);
     }
     response.headers_mut().insert(REQUEST_ID.clone(), id);

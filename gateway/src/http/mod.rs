@@ -8,6 +8,7 @@ mod finish;
 mod server;
 mod split;
 mod submit;
+mod surface;
 mod tls;
 mod verdict;
 
@@ -16,18 +17,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::post;
 use common::admin;
 use common::daemon::Context;
+use jiff::SignedDuration;
 use tower::Service;
 use tower_http::normalize_path::NormalizePath;
 
 pub use self::error::ApiError;
 pub use self::server::Server;
+use self::surface::{COMPATIBILITY, Door};
 pub use self::tls::Tls;
 use crate::auth::Access;
 use crate::budget::Budget;
@@ -42,6 +45,8 @@ pub struct Gateway {
     pub publisher: Publisher,
     pub budget: Budget,
     pub body_time_max: Duration,
+    /// What a client's clock may be off by before its times are corrected.
+    pub clock_skew: SignedDuration,
     pub metrics: GatewayMetrics,
 }
 
@@ -78,8 +83,13 @@ impl Routes {
 
 fn router(gateway: Arc<Gateway>, context: &Context) -> Router {
     let mut router = Router::new();
-    for path in SUBMISSIONS {
-        router = router.route(path, post(submit::submit));
+    let native = SUBMISSIONS.map(|path| (path, Door::Native));
+    let validation = [("/api/events/validate", Door::Validation)];
+    for (path, door) in native.into_iter().chain(validation).chain(COMPATIBILITY) {
+        let submit = move |State(gateway): State<Arc<Gateway>>, request| async move {
+            submit::submit(&gateway, door, request).await
+        };
+        router = router.route(path, post(submit));
     }
     router
         .with_state(gateway)

@@ -14,6 +14,8 @@ pub const EVENTS_MAX: usize = 2_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Declared {
     Lines,
+    /// One in the structured mode, or an array of them.
+    CloudEvents,
     /// Nothing that can be relied on: the body shows what it is.
     Nothing,
 }
@@ -30,8 +32,8 @@ pub struct Batch<'a> {
 pub enum Shape {
     Single,
     Array,
-    /// `{"events": […]}`
-    Wrapped,
+    /// `{"events": […]}`, under this or another name.
+    Wrapped(&'static str),
     Lines,
 }
 
@@ -41,15 +43,16 @@ impl Shape {
         match self {
             Self::Single => within.to_owned(),
             Self::Array | Self::Lines => format!("/{index}{within}"),
-            Self::Wrapped => format!("/events/{index}{within}"),
+            Self::Wrapped(member) => format!("/{member}/{index}{within}"),
         }
     }
 }
 
 pub fn split(body: &[u8], declared: Declared) -> Result<Batch<'_>, ApiError> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
+    let body = trimmed(body);
     match body.first() {
         None => Err(ApiError::EmptyBody),
+        Some(b'{') if declared == Declared::CloudEvents => Ok(single(body)),
         Some(_) if declared == Declared::Lines => lines(body),
         Some(b'{') if begins_with_a_whole_line(body) => lines(body),
         Some(b'{') if memchr::memmem::find(body, b"\"events\"").is_some() => object(body),
@@ -57,6 +60,11 @@ pub fn split(body: &[u8], declared: Declared) -> Result<Batch<'_>, ApiError> {
         Some(b'[') => array(body),
         Some(_) => Err(neither(body)),
     }
+}
+
+/// Without what may surround JSON.
+pub fn trimmed(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii()
 }
 
 fn single(body: &[u8]) -> Batch<'_> {
@@ -81,9 +89,27 @@ fn lines(body: &[u8]) -> Result<Batch<'_>, ApiError> {
 }
 
 fn array(body: &[u8]) -> Result<Batch<'_>, ApiError> {
-    let mut text = serde_json::Deserializer::from_str(utf8(body)?);
+    Ok(Batch { events: elements(utf8(body)?)?, shape: Shape::Array })
+}
+
+/// The elements of an array, which is the whole text.
+fn elements(text: &str) -> Result<Vec<&[u8]>, ApiError> {
+    let mut text = serde_json::Deserializer::from_str(text);
     let items = Items.deserialize(&mut text).and_then(|items| text.end().map(|()| items));
-    items.map_err(invalid_json)?.into_batch(Shape::Array)
+    items.map_err(invalid_json)?.checked()
+}
+
+/// The elements of the array that a body has under `member`.
+pub fn items<'a>(value: &'a str, member: &str) -> Result<Vec<&'a [u8]>, ApiError> {
+    if value.starts_with('[') { elements(value) } else { Err(no_array(member)) }
+}
+
+pub fn no_array(member: &str) -> ApiError {
+    ApiError::Unreadable {
+        code: "invalid_member",
+        pointer: "",
+        detail: format!("expected an array of events under `{member}`"),
+    }
 }
 
 /// An object with a member `events`: a batch, unless it says itself what was done.
@@ -91,18 +117,10 @@ fn object(body: &[u8]) -> Result<Batch<'_>, ApiError> {
     let mut text = serde_json::Deserializer::from_str(utf8(body)?);
     let members = Wrapper.deserialize(&mut text).and_then(|it| text.end().map(|()| it));
     let Some(events) = members.map_err(invalid_json)? else { return Ok(single(body)) };
-    if !events.get().starts_with('[') {
-        return Err(ApiError::Unreadable {
-            code: "invalid_member",
-            pointer: "/events",
-            detail: "expected an array of events under `events`".into(),
-        });
-    }
-    let mut text = serde_json::Deserializer::from_str(events.get());
-    Items.deserialize(&mut text).map_err(invalid_json)?.into_batch(Shape::Wrapped)
+    Ok(Batch { events: items(events.get(), "events")?, shape: Shape::Wrapped("events") })
 }
 
-fn utf8(body: &[u8]) -> Result<&str, ApiError> {
+pub fn utf8(body: &[u8]) -> Result<&str, ApiError> {
     std::str::from_utf8(body).map_err(|error| ApiError::Unreadable {
         code: "invalid_utf8",
         pointer: "",
@@ -114,7 +132,7 @@ fn utf8(body: &[u8]) -> Result<&str, ApiError> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape of `map_err`")]
-fn invalid_json(error: serde_json::Error) -> ApiError {
+pub fn invalid_json(error: serde_json::Error) -> ApiError {
     ApiError::Unreadable {
         code: "invalid_json",
         pointer: "",
@@ -149,11 +167,11 @@ struct Collected<'a> {
 }
 
 impl<'a> Collected<'a> {
-    fn into_batch(self, shape: Shape) -> Result<Batch<'a>, ApiError> {
+    fn checked(self) -> Result<Vec<&'a [u8]>, ApiError> {
         match self.count {
             0 => Err(ApiError::EmptyBatch),
             count if count > EVENTS_MAX => Err(ApiError::TooManyEvents { count }),
-            _ => Ok(Batch { events: self.events, shape }),
+            _ => Ok(self.events),
         }
     }
 }
@@ -239,7 +257,7 @@ mod tests {
         assert_eq!(of(r#" {"a":1} "#).unwrap(), (Shape::Single, vec![r#"{"a":1}"#]));
         assert_eq!(of(r#"[{"a":1}, 2]"#).unwrap(), (Shape::Array, vec![r#"{"a":1}"#, "2"]));
         let wrapped = of(r#"{"sentAt":1,"events":[{"a":1}]}"#).unwrap();
-        assert_eq!(wrapped, (Shape::Wrapped, vec![r#"{"a":1}"#]));
+        assert_eq!(wrapped, (Shape::Wrapped("events"), vec![r#"{"a":1}"#]));
         let lines = of("{\"a\":1}\r\n\n {\"a\":2}\nno json\n").unwrap();
         assert_eq!(lines, (Shape::Lines, vec![r#"{"a":1}"#, r#"{"a":2}"#, "no json"]));
         assert_eq!(of("\u{feff}{}").unwrap(), (Shape::Single, vec!["{}"]));
@@ -295,7 +313,7 @@ mod tests {
     fn a_pointer_starts_at_the_body() {
         assert_eq!(Shape::Single.pointer(0, "/userId"), "/userId");
         assert_eq!(Shape::Array.pointer(3, "/userId"), "/3/userId");
-        assert_eq!(Shape::Wrapped.pointer(3, ""), "/events/3");
+        assert_eq!(Shape::Wrapped("events").pointer(3, ""), "/events/3");
         assert_eq!(Shape::Lines.pointer(3, "/a"), "/3/a");
     }
 }

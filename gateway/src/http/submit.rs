@@ -1,16 +1,14 @@
-//! Takes a request's events: credential, body, events, Kafka; one verdict each.
+//! Takes a request's events, whatever its surface: credential, body, events, Kafka; one verdict each.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Json;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::request::Parts;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use common::event::{self, Arrival, EVENT_BYTES_MAX, Event, InvalidEvent, REWRITE_BYTES_MAX};
-use common::kafka::{Delivery, PublishError};
+use common::kafka::{Delivery, Headers, PublishError};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -21,62 +19,108 @@ use super::Gateway;
 use super::body::{self, BODY_BYTES_MAX};
 use super::content;
 use super::error::ApiError;
-use super::split::{Batch, Shape, split};
+use super::split::Shape;
+use super::surface::{self, Door, Submission, Surface};
 use super::verdict::{Reason, Verdicts, Wanted};
-use crate::auth::Caller;
+use crate::auth::{Access, AuthError, Caller, Right};
 use crate::budget::Share;
+use crate::publisher::Origin;
 
 /// How much is parsed before other requests on this thread get their turn.
 const PARSED_BYTES_PER_TURN: usize = 256 << 10;
 
-pub async fn submit(
-    State(gateway): State<Arc<Gateway>>,
-    request: Request,
-) -> Result<Response, ApiError> {
+pub async fn submit(gateway: &Gateway, door: Door, request: Request) -> Response {
     let started = Instant::now();
     let (head, mut body) = request.into_parts();
-    let verdicts = gateway.submit(&head, &mut body).await;
-    if verdicts.is_err() {
+    let mut surface = door.surface();
+    let answer = gateway.submit(door, &head, &mut body, &mut surface).await;
+    if answer.is_err() {
         body::discard(&head.headers, body).await;
     }
     gateway.metrics.submission_duration_seconds.observe(started.elapsed().as_secs_f64());
-    let verdicts = verdicts?;
-    if verdicts.accepted == 0 {
-        return Err(ApiError::NoneAccepted(verdicts));
-    }
-    Ok((verdicts.status(), Json(verdicts)).into_response())
+    answer.unwrap_or_else(|error| surface.refuse(error))
 }
 
 /// What became of an event before anything was waited for.
 enum Taken {
-    Rejected { event_id: Option<String>, reason: Reason },
-    Queued { event_id: String, delivery: Delivery },
-    NotQueued { event_id: String, error: PublishError },
+    Rejected(Refused),
+    /// On its way to Kafka; where it was refused, to the dead letters.
+    Sent {
+        event_id: String,
+        queued: Result<Delivery, PublishError>,
+        refused: Option<Reason>,
+    },
+}
+
+/// What cannot be an event.
+struct Refused {
+    event_id: Option<String>,
+    reason: Reason,
 }
 
 impl Gateway {
-    async fn submit(&self, head: &Parts, body: &mut Body) -> Result<Verdicts, ApiError> {
-        let caller = self.access.authorize_writer(head).await?;
-        let wanted = wanted(head.uri.query())?;
-        let declared = content::declared(&head.headers)?;
+    /// `surface` is who is told, which some bodies alone say.
+    async fn submit(
+        &self,
+        door: Door,
+        head: &Parts,
+        body: &mut Body,
+        surface: &mut Surface,
+    ) -> Result<Response, ApiError> {
+        let known = self.admit(door, head).await?;
+        door.check(head)?;
         // Held until the answer: until then librdkafka has its own copy of the events.
         let mut share = self.budget.share();
-        let bytes = self.read(head, body, &mut share).await?;
-        let batch = split(&bytes, declared)?;
-        let _turn = self.publisher.turn(batch.events.len(), bytes.len()).await;
+        let bytes = self.read(door, head, body, &mut share).await?;
+        let submission = door.open(head, &bytes, self.clock_skew)?;
+        *surface = submission.surface;
+        let caller = match known {
+            Some(caller) => caller,
+            None => self.admit_by_body(head, &submission).await?,
+        };
+        if door == Door::Validation {
+            return surface::answer_validation(self.validate(&submission, &caller).await?);
+        }
+        let _turn = self.publisher.turn(submission.events.len(), bytes.len()).await;
         if !self.publisher.is_reachable() {
             return Err(ApiError::BrokerAway); // They may have gone while we waited.
         }
-        let taken = self.publish(&batch, &caller).await?;
+        let origin = Origin { surface: surface.name(), headers: Headers::default() };
+        let taken = self.publish(&submission, &caller, &origin).await?;
+        let (wanted, body_bytes) = (submission.wanted, bytes.len());
+        drop(submission);
         drop(bytes);
         let verdicts = self.settle(taken, wanted).await;
         self.count(&verdicts);
-        Ok(verdicts)
+        surface.answer(verdicts, body_bytes)
+    }
+
+    /// Who sends, unless only the body can say so.
+    async fn admit(&self, door: Door, head: &Parts) -> Result<Option<Caller>, AuthError> {
+        if door.is_native() {
+            return self.access.authorize_writer(head).await.map(Some);
+        }
+        if !Access::is_named_in(head) {
+            return Ok(None);
+        }
+        self.access.authorize(head, Right::Write).await.map(Some)
+    }
+
+    async fn admit_by_body(
+        &self,
+        head: &Parts,
+        submission: &Submission<'_>,
+    ) -> Result<Caller, AuthError> {
+        match &submission.key {
+            Some(key) => self.access.authorize_secret(key, Right::Write).await,
+            None => self.access.authorize(head, Right::Write).await,
+        }
     }
 
     /// Refuses what would be in vain before it reads anything.
     async fn read(
         &self,
+        door: Door,
         head: &Parts,
         body: &mut Body,
         share: &mut Share,
@@ -85,82 +129,101 @@ impl Gateway {
         if length > BODY_BYTES_MAX as u64 {
             return Err(ApiError::BodyTooLarge);
         }
-        if !self.publisher.is_reachable() {
+        if door != Door::Validation && !self.publisher.is_reachable() {
             return Err(ApiError::BrokerAway);
         }
         if !self.budget.has_room_for(length as usize) {
             return Err(ApiError::Overloaded);
         }
-        let bytes = body::read(&head.headers, body, share, self.body_time_max).await?;
+        let bytes = body::read(door.encoding(head)?, body, share, self.body_time_max).await?;
         self.metrics.body_bytes_total.inc_by(bytes.len() as u64);
-        Ok(bytes)
+        door.unwrap(bytes)
     }
 
     /// Parses and queues the events one after the other: they reach Kafka in their order.
-    async fn publish(&self, batch: &Batch<'_>, caller: &Caller) -> Result<Vec<Taken>, ApiError> {
-        let mut taken = Vec::with_capacity(batch.events.len());
+    async fn publish(
+        &self,
+        submission: &Submission<'_>,
+        caller: &Caller,
+        origin: &Origin,
+    ) -> Result<Vec<Taken>, ApiError> {
+        let mut taken = Vec::with_capacity(submission.events.len());
         let mut canonical = Vec::new();
-        let mut parsed_bytes = 0;
-        for (index, bytes) in batch.events.iter().enumerate() {
-            taken.push(match parse(bytes, caller, &mut canonical) {
-                Ok(event) if !caller.may_act_for(&event.user_id) => Taken::Rejected {
-                    event_id: given_id(bytes),
-                    reason: user_mismatch(batch.shape, index),
-                },
-                Ok(event) => self.queue(event, &canonical),
-                Err(invalid) if is_no_event_at_all(batch.shape, &invalid) => {
-                    return Err(unreadable(&invalid));
+        let mut turn = Turn::default();
+        for (index, bytes) in submission.events.iter().enumerate() {
+            taken.push(match judge(submission, index, caller, &mut canonical)? {
+                Ok(event) => {
+                    let queued = self.publisher.publish(&event, &canonical, origin);
+                    Taken::Sent { event_id: event.event_id, queued, refused: None }
                 }
-                Err(invalid) => Taken::Rejected {
-                    event_id: given_id(bytes),
-                    reason: reason(&invalid, batch.shape, index),
-                },
+                Err(refused) if submission.surface == Surface::Native => Taken::Rejected(refused),
+                Err(refused) => self.queue_refused(bytes, refused, origin),
             });
-            parsed_bytes += bytes.len();
-            if parsed_bytes >= PARSED_BYTES_PER_TURN {
-                parsed_bytes = 0;
-                tokio::task::yield_now().await;
-            }
+            turn.spend(bytes.len()).await;
         }
         Ok(taken)
     }
 
-    fn queue(&self, event: Event, canonical: &[u8]) -> Taken {
-        let queued = self.publisher.publish(&event, canonical);
-        let event_id = event.event_id;
-        match queued {
-            Ok(delivery) => Taken::Queued { event_id, delivery },
-            Err(error) => Taken::NotQueued { event_id, error },
+    /// Its client would lose the good events of the batch with it, so it is told nothing.
+    fn queue_refused(&self, bytes: &[u8], refused: Refused, origin: &Origin) -> Taken {
+        let Refused { event_id, reason } = refused;
+        let queued = self.publisher.publish_refused(bytes, reason.code, &reason.detail, origin);
+        Taken::Sent { event_id: event_id.unwrap_or_default(), queued, refused: Some(reason) }
+    }
+
+    /// The verdicts of a submission of which nothing is stored.
+    async fn validate(
+        &self,
+        submission: &Submission<'_>,
+        caller: &Caller,
+    ) -> Result<Verdicts, ApiError> {
+        let mut verdicts = Verdicts::new(submission.wanted, submission.events.len());
+        let mut canonical = Vec::new();
+        let mut turn = Turn::default();
+        for (index, bytes) in submission.events.iter().enumerate() {
+            match judge(submission, index, caller, &mut canonical)? {
+                Ok(event) => {
+                    canonical.clear();
+                    event.write_json(Some(Timestamp::now()), &mut canonical);
+                    let json = serde_json::from_slice(&canonical).expect("it was written as JSON");
+                    verdicts.find_valid(event.event_id, json);
+                }
+                Err(refused) => verdicts.reject(refused.event_id, refused.reason),
+            }
+            turn.spend(bytes.len()).await;
         }
+        Ok(verdicts)
     }
 
     /// Waits for every delivery; all of them are on their way already.
     async fn settle(&self, taken: Vec<Taken>, wanted: Wanted) -> Verdicts {
         let mut verdicts = Verdicts::new(wanted, taken.len());
-        let mut refused = None;
+        let mut failure = None;
         for event in taken {
-            let (event_id, outcome) = match event {
-                Taken::Rejected { event_id, reason } => {
+            let (event_id, queued, refused) = match event {
+                Taken::Rejected(Refused { event_id, reason }) => {
                     verdicts.reject(event_id, reason);
                     continue;
                 }
-                Taken::Queued { event_id, delivery } => {
-                    (event_id, self.publisher.delivered(delivery).await)
-                }
-                Taken::NotQueued { event_id, error } => (event_id, Err(error)),
+                Taken::Sent { event_id, queued, refused } => (event_id, queued, refused),
             };
-            match outcome {
-                Ok(()) => verdicts.accept(event_id),
-                Err(error) => {
+            let outcome = match queued {
+                Ok(delivery) => self.publisher.delivered(delivery).await,
+                Err(error) => Err(error),
+            };
+            match (outcome, refused) {
+                (Ok(()), None) => verdicts.accept(event_id),
+                (Ok(()), Some(reason)) => verdicts.reject(Some(event_id), reason),
+                (Err(error), _) => {
                     let (code, detail) = retry_reason(&error);
                     verdicts.retry(event_id, code, detail);
                     if let PublishError::Refused(cause) = error {
-                        refused = Some(cause);
+                        failure = Some(cause);
                     }
                 }
             }
         }
-        if let Some(cause) = refused {
+        if let Some(cause) = failure {
             error!(%cause, "the brokers refuse our records; clients are told to send again");
         }
         verdicts
@@ -183,30 +246,60 @@ impl Gateway {
     }
 }
 
-/// The only parameter of a submission besides the credential.
-fn wanted(query: Option<&str>) -> Result<Wanted, ApiError> {
-    let pairs = query.unwrap_or_default().split('&');
-    let results = pairs.filter_map(|pair| pair.strip_prefix("results=")).next_back();
-    match results {
-        None | Some("all") => Ok(Wanted::All),
-        Some("errors") => Ok(Wanted::Errors),
-        Some(other) => Err(ApiError::InvalidQuery { found: other.to_owned() }),
+/// Lets other requests on this thread have their turn now and then.
+#[derive(Default)]
+struct Turn {
+    parsed_bytes: usize,
+}
+
+impl Turn {
+    async fn spend(&mut self, bytes: usize) {
+        self.parsed_bytes += bytes;
+        if self.parsed_bytes >= PARSED_BYTES_PER_TURN {
+            self.parsed_bytes = 0;
+            tokio::task::yield_now().await;
+        }
     }
+}
+
+/// The event at `index`, its canonical form left in `canonical`, or why it is none.
+fn judge(
+    submission: &Submission<'_>,
+    index: usize,
+    caller: &Caller,
+    canonical: &mut Vec<u8>,
+) -> Result<Result<Event, Refused>, ApiError> {
+    let bytes = &submission.events[index];
+    let reason = match parse(submission, bytes, caller, canonical) {
+        Ok(event) if caller.may_act_for(&event.user_id) => return Ok(Ok(event)),
+        Ok(_) => user_mismatch(submission.shape, index),
+        Err(invalid) if is_no_event_at_all(submission.shape, &invalid) => {
+            return Err(unreadable(&invalid));
+        }
+        Err(invalid) => reason(&invalid, submission.shape, index),
+    };
+    Ok(Err(Refused { event_id: given_id(bytes), reason }))
 }
 
 /// Leaves the canonical form in `canonical`. It may be larger than what was sent, and what the
 /// processor would not read must not be accepted here.
-fn parse(bytes: &[u8], caller: &Caller, canonical: &mut Vec<u8>) -> Result<Event, InvalidEvent> {
+fn parse(
+    submission: &Submission<'_>,
+    bytes: &[u8],
+    caller: &Caller,
+    canonical: &mut Vec<u8>,
+) -> Result<Event, InvalidEvent> {
     const CANONICAL_BYTES_MAX: usize = EVENT_BYTES_MAX + REWRITE_BYTES_MAX;
     let now = Timestamp::now();
     let arrival = Arrival {
         received_at: now,
         now,
-        source: "http",
+        source: submission.surface.name(),
         user: caller.confined_to.as_deref(),
         bytes_max: EVENT_BYTES_MAX,
     };
-    let event = event::parse(bytes, &arrival, || Uuid::now_v7().to_string())?;
+    let unnamed = || Uuid::now_v7().to_string();
+    let event = event::parse_as(submission.format, bytes, &arrival, unnamed)?;
     canonical.clear();
     event.write_json(None, canonical);
     if canonical.len() > CANONICAL_BYTES_MAX {
@@ -292,12 +385,5 @@ mod tests {
         for unnamed in [&br#"{"eventId":{}}"#[..], br#"{"type":"like"}"#, b"[]", b"no json"] {
             assert_eq!(given_id(unnamed), None);
         }
-    }
-
-    #[test]
-    fn the_results_asked_for_are_all_or_the_errors() {
-        assert_eq!(wanted(None).unwrap(), Wanted::All);
-        assert_eq!(wanted(Some("api_key=x&results=errors")).unwrap(), Wanted::Errors);
-        assert!(wanted(Some("results=some")).is_err());
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use axum::http::StatusCode;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::error::Item;
 
@@ -20,13 +21,30 @@ pub struct Verdicts {
 
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Verdict {
+pub struct Verdict {
     index: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    event_id: Option<String>,
-    status: &'static str,
+    pub event_id: Option<String>,
+    pub status: Status,
     #[serde(flatten)]
-    reason: Option<Reason>,
+    pub reason: Option<Reason>,
+    /// What would be stored, where nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<Box<RawValue>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Accepted,
+    Rejected,
+    Retry,
+}
+
+impl Verdict {
+    fn of(index: usize, status: Status) -> Self {
+        Self { index, event_id: None, status, reason: None, event: None }
+    }
 }
 
 /// Why an event was not accepted.
@@ -58,7 +76,17 @@ impl Verdicts {
         self.accepted += 1;
         if self.wanted == Wanted::All {
             let event_id = Some(event_id);
-            self.results.push(Verdict { index, event_id, status: "accepted", reason: None });
+            self.results.push(Verdict { event_id, ..Verdict::of(index, Status::Accepted) });
+        }
+    }
+
+    /// It would be accepted as this event, and was not stored.
+    pub fn find_valid(&mut self, event_id: String, event: Box<RawValue>) {
+        let index = self.len();
+        self.accepted += 1;
+        if self.wanted == Wanted::All {
+            let (event_id, event) = (Some(event_id), Some(event));
+            self.results.push(Verdict { event_id, event, ..Verdict::of(index, Status::Accepted) });
         }
     }
 
@@ -66,7 +94,8 @@ impl Verdicts {
     pub fn reject(&mut self, event_id: Option<String>, reason: Reason) {
         let index = self.len();
         self.rejected += 1;
-        self.results.push(Verdict { index, event_id, status: "rejected", reason: Some(reason) });
+        let reason = Some(reason);
+        self.results.push(Verdict { event_id, reason, ..Verdict::of(index, Status::Rejected) });
     }
 
     /// The outcome is unknown; the client sends again under this id.
@@ -74,7 +103,13 @@ impl Verdicts {
         let index = self.len();
         self.retry += 1;
         let reason = Some(Reason { code, pointer: None, detail: detail.into() });
-        self.results.push(Verdict { index, event_id: Some(event_id), status: "retry", reason });
+        let event_id = Some(event_id);
+        self.results.push(Verdict { event_id, reason, ..Verdict::of(index, Status::Retry) });
+    }
+
+    /// In input order; without the accepted, unless all were wanted.
+    pub fn all(&self) -> &[Verdict] {
+        &self.results
     }
 
     /// Events judged so far.
@@ -136,13 +171,13 @@ impl Verdicts {
 
     /// Codes of the rejected, for the metrics.
     pub fn rejected_codes(&self) -> impl Iterator<Item = &'static str> {
-        let rejected = self.results.iter().filter(|verdict| verdict.status == "rejected");
+        let rejected = self.results.iter().filter(|verdict| verdict.status == Status::Rejected);
         rejected.filter_map(|verdict| verdict.reason.as_ref()).map(|reason| reason.code)
     }
 
     /// The reason the whole answer goes by: a retry outweighs a rejection.
     fn decisive(&self) -> Option<&Reason> {
-        let wanted = if self.retry > 0 { "retry" } else { "rejected" };
+        let wanted = if self.retry > 0 { Status::Retry } else { Status::Rejected };
         self.results.iter().find(|verdict| verdict.status == wanted)?.reason.as_ref()
     }
 }

@@ -14,4 +14,5 @@ mod problems;
 mod raw;
 mod shapes;
 mod stop;
+mod surfaces;
 mod verdicts;
