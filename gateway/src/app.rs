@@ -18,6 +18,7 @@ use crate::config::{Cli, GatewayConfig};
 use crate::http::{Gateway, Routes, Server, Tls};
 use crate::metrics::GatewayMetrics;
 use crate::publisher::Publisher;
+use crate::push::Push;
 
 pub struct App {
     server: Server,
@@ -41,6 +42,7 @@ impl App {
         let gateway = Arc::new(Gateway {
             access,
             publisher: Publisher::connect(&cli.kafka, &config.publisher).await?,
+            push: Push::new(&cli.kafka, &config.push, &metrics)?,
             budget: Budget::new(config.http.gateway_inflight_bytes, metrics.inflight_bytes.clone()),
             body_time_max: config.http.body(),
             clock_skew: config.http.clock_skew(),
@@ -87,12 +89,20 @@ impl App {
             tasks.spawn(async move { tls.keep_fresh(stop).await });
         }
         tasks.spawn({
-            let shutdown = shutdown.clone();
+            let (gateway, stop) = (gateway.clone(), watchers.clone());
+            async move { gateway.push.run(stop).await }
+        });
+        tasks.spawn({
+            let (gateway, shutdown) = (gateway.clone(), shutdown.clone());
             async move {
                 // The watchers are needed until the last request is answered.
                 let _watchers = watchers.drop_guard();
-                let close = announce(shutdown, &readiness, drain_delay);
+                let close = async {
+                    announce(shutdown, &readiness, drain_delay).await;
+                    gateway.push.close();
+                };
                 server.run(close, drain_max).await;
+                gateway.push.closed().await;
                 Ok(())
             }
         });

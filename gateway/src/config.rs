@@ -62,6 +62,8 @@ pub struct GatewayConfig {
     pub publisher: PublisherConfig,
     #[command(flatten)]
     pub auth: AuthConfig,
+    #[command(flatten)]
+    pub push: PushConfig,
 }
 
 /// Where the gateway listens, and how long it waits for its clients.
@@ -191,6 +193,18 @@ impl PublisherConfig {
     pub fn delivery_timeout(&self) -> Duration {
         Duration::from_millis(self.gateway_delivery_timeout_ms)
     }
+}
+
+/// Sockets that are told of notifications and live events.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PushConfig {
+    /// WebSockets and event streams open at the same time; above it the answer is 503.
+    #[arg(long, env = "GATEWAY_SOCKETS_MAX", default_value_t = 10_000, value_name = "COUNT")]
+    pub gateway_sockets_max: usize,
+    /// KiB of the newest messages kept for all listeners of one stream; whoever falls further behind
+    /// is told that it lagged, and cut.
+    #[arg(long, env = "GATEWAY_PUSH_RING_KBYTES", default_value_t = 16_384, value_name = "KIB")]
+    pub gateway_push_ring_kbytes: usize,
 }
 
 #[cfg(test)]

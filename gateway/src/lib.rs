@@ -9,6 +9,7 @@ pub mod docs;
 pub mod http;
 pub mod metrics;
 pub mod publisher;
+mod push;
 
 use std::process::ExitCode;
 

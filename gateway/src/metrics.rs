@@ -22,6 +22,16 @@ common::metrics! {
         credentials_checked_total: IntCounterVec["outcome"],
         /// Look-ups in Postgres of keys the cache did not hold.
         key_lookups_total: IntCounter,
+        /// WebSockets and event streams open now, by what they listen to.
+        push_sockets: IntGaugeVec["stream"],
+        /// Messages sent to sockets; one sent to two of them counts twice.
+        push_messages_sent_total: IntCounterVec["stream"],
+        /// Sockets that were too slow: told so and cut.
+        push_sockets_lagged_total: IntCounterVec["stream"],
+        /// Sockets that resumed further back than memory reaches, and read from Kafka by themselves.
+        push_catch_ups_total: IntCounterVec["stream"],
+        /// Records that nobody could be shown, since they keep to no schema.
+        push_unreadable_total: IntCounterVec["stream"],
         /// Seconds since the epoch at which all keys were last read from Postgres.
         keys_refreshed_at_seconds: IntGauge,
     }

@@ -8,6 +8,7 @@ mod producer;
 mod range;
 mod record;
 mod scan;
+mod tail;
 mod transaction;
 
 pub use admin::{TopicId, ensure_topics, topic_id};
@@ -18,6 +19,7 @@ pub use range::RangeReader;
 pub use rdkafka::error::KafkaError;
 pub use record::{Headers, Record, RecordBatch, TopicPartition};
 pub use scan::greatest_origin;
+pub use tail::TopicReader;
 pub use transaction::{TransactionError, TransactionalProducer};
 
 use std::time::Duration;

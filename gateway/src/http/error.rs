@@ -11,6 +11,7 @@ use super::split::EVENTS_MAX;
 use super::surface::AmplitudeRefusal;
 use super::verdict::Verdicts;
 use crate::auth::AuthError;
+use crate::push::InvalidCursor;
 
 /// Everything that is answered with a problem document. `Display` is its `detail`.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,22 @@ pub enum ApiError {
     TooManyEvents { count: usize },
     #[error("Kafka cannot be reached at the moment; nothing was stored, send the same again")]
     BrokerAway,
+    #[error("{detail}")]
+    UnusableParameter { detail: String },
+    #[error("{0}")]
+    InvalidCursor(#[from] InvalidCursor),
+    #[error(
+        "this is a WebSocket ({reason}); connect with a WebSocket client to ws://, or read the same \
+         as server-sent events under /api/notifications/stream"
+    )]
+    UpgradeRequired { reason: String },
+    #[error("as many sockets are open as this gateway takes; connect again shortly")]
+    TooManySockets,
+    #[error(
+        "the stream cannot be read at the moment; connect again shortly, with the last cursor \
+         nothing is missed"
+    )]
+    StreamUnavailable,
     #[error("too much is being received at the moment; nothing was stored, send the same again")]
     Overloaded,
     /// Of a client that can only send all of it again.
@@ -70,6 +87,8 @@ impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
             Self::InvalidQuery { .. }
+            | Self::UnusableParameter { .. }
+            | Self::InvalidCursor(_)
             | Self::EmptyBody
             | Self::EmptyBatch
             | Self::Unreadable { .. }
@@ -90,9 +109,12 @@ impl ApiError {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
             Self::NoneAccepted(verdicts) => verdicts.status(),
-            Self::BrokerAway | Self::Overloaded | Self::NotAllStored(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::UpgradeRequired { .. } => StatusCode::UPGRADE_REQUIRED,
+            Self::BrokerAway
+            | Self::Overloaded
+            | Self::NotAllStored(_)
+            | Self::TooManySockets
+            | Self::StreamUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -102,7 +124,11 @@ impl ApiError {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::Auth(error) => error.code(),
-            Self::InvalidQuery { .. } => "invalid_query",
+            Self::InvalidQuery { .. } | Self::UnusableParameter { .. } => "invalid_query",
+            Self::InvalidCursor(_) => "invalid_cursor",
+            Self::UpgradeRequired { .. } => "upgrade_required",
+            Self::TooManySockets => "too_many_sockets",
+            Self::StreamUnavailable => "stream_unavailable",
             Self::UnsupportedMediaType { .. } => "unsupported_media_type",
             Self::UnsupportedEncoding { .. } => "unsupported_encoding",
             Self::EmptyBody => "empty_body",
@@ -126,7 +152,11 @@ impl ApiError {
             Self::Auth(AuthError::LacksRight { .. }) => "The credential lacks a right",
             Self::Auth(AuthError::Unavailable) => "The credential cannot be checked now",
             Self::Auth(_) => "A valid credential is needed",
-            Self::InvalidQuery { .. } => "A query parameter cannot be used",
+            Self::InvalidQuery { .. } | Self::UnusableParameter { .. } => {
+                "A query parameter cannot be used"
+            }
+            Self::InvalidCursor(_) => "The cursor cannot be used",
+            Self::UpgradeRequired { .. } => "A WebSocket is needed",
             Self::UnsupportedMediaType { .. } => "Unsupported media type",
             Self::UnsupportedEncoding { .. } => "Unsupported content encoding",
             Self::EmptyBody | Self::EmptyBatch => "Nothing to do",
@@ -137,7 +167,11 @@ impl ApiError {
             Self::BodyTooLarge | Self::DecompressedTooLarge | Self::TooManyEvents { .. } => {
                 "The request is too large"
             }
-            Self::BrokerAway | Self::Overloaded | Self::NotAllStored(_) => "Try again shortly",
+            Self::BrokerAway
+            | Self::Overloaded
+            | Self::NotAllStored(_)
+            | Self::TooManySockets
+            | Self::StreamUnavailable => "Try again shortly",
             Self::NoneAccepted(verdicts) => verdicts.title(),
         }
     }
@@ -161,6 +195,9 @@ impl ApiError {
             }
             Self::UnsupportedEncoding { .. } => {
                 (header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate, zstd"))
+            }
+            Self::UpgradeRequired { .. } => {
+                (header::UPGRADE, HeaderValue::from_static("websocket"))
             }
             Self::BrokerAway => (header::RETRY_AFTER, HeaderValue::from_static("2")),
             _ if matches!(self.status().as_u16(), 408 | 503) => {

@@ -38,12 +38,14 @@ use crate::config::Origins;
 use crate::docs;
 use crate::metrics::GatewayMetrics;
 use crate::publisher::Publisher;
+use crate::push::{self, Push};
 
 /// Everything a request may need.
 pub struct Gateway {
     pub access: Access,
     pub publisher: Publisher,
     pub budget: Budget,
+    pub push: Push,
     pub body_time_max: Duration,
     /// What a client's clock may be off by before its times are corrected.
     pub clock_skew: SignedDuration,
@@ -92,6 +94,7 @@ fn router(gateway: Arc<Gateway>, context: &Context) -> Router {
         router = router.route(path, post(submit));
     }
     router
+        .merge(push::routes())
         .with_state(gateway)
         .merge(docs::router())
         .merge(admin::router(context.registry.clone(), context.readiness.clone()))
