@@ -89,8 +89,12 @@ impl Installation {
         self.cli(&[]).postgres
     }
 
-    fn kafka(&self) -> KafkaConfig {
+    pub fn kafka(&self) -> KafkaConfig {
         self.cli(&[]).kafka
+    }
+
+    pub fn topic(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
     }
 
     pub fn store(&self) -> KeyStore {
