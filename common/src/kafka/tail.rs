@@ -121,13 +121,12 @@ fn take(
 /// librdkafka goes on by itself when brokers are away; anything else does not mend itself.
 fn endure(error: KafkaError, bootstrap: &mut Bootstrap) -> KafkaResult<()> {
     use RDKafkaErrorCode::{
-        AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve, SaslAuthenticationFailed,
+        AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve,
+        SaslAuthenticationFailed,
     };
     match error.rdkafka_error_code() {
         Some(AllBrokersDown) => bootstrap.lost(),
-        Some(
-            BrokerTransportFailure | OperationTimedOut | Resolve | SaslAuthenticationFailed,
-        ) => {}
+        Some(BrokerTransportFailure | OperationTimedOut | Resolve | SaslAuthenticationFailed) => {}
         _ => return Err(error),
     }
     debug!(%error, "reading goes on when the brokers are back");

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::Context;
 use common::config::KafkaConfig;
 use common::kafka::{
-    GroupOffsets, KafkaError, Record, TopicPartition, TopicReader, Watermarks, ensure_topics, is_offset_reset, topic_id,
+    GroupOffsets, KafkaError, Record, TopicPartition, TopicReader, Watermarks, ensure_topics,
+    is_offset_reset, topic_id,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;

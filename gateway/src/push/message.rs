@@ -20,8 +20,7 @@ impl Message {
     pub fn new(open_json: &[u8], cursor: &str) -> Self {
         let comma = if open_json == b"{" { "" } else { "," };
         let cursor_member = format!("{comma}\"cursor\":\"{cursor}\"}}");
-        let mut sse =
-            Vec::with_capacity(open_json.len() + cursor.len() + cursor_member.len() + 16);
+        let mut sse = Vec::with_capacity(open_json.len() + cursor.len() + cursor_member.len() + 16);
         for part in [b"id: ", cursor.as_bytes(), b"\ndata: ", open_json, cursor_member.as_bytes()] {
             sse.extend_from_slice(part);
         }

@@ -111,7 +111,9 @@ impl Push {
     ) -> anyhow::Result<Self> {
         let ring_bytes_max = config.gateway_push_ring_kbytes << 10;
         let offsets = GroupOffsets::of(kafka, "tallyman-push")?;
-        let hub = |stream| anyhow::Ok(Arc::new(Hub::new(stream, kafka, &offsets, ring_bytes_max, metrics)));
+        let hub = |stream| {
+            anyhow::Ok(Arc::new(Hub::new(stream, kafka, &offsets, ring_bytes_max, metrics)))
+        };
         let [notifications, events, rejected] = Stream::ALL;
         Ok(Self {
             hubs: [hub(notifications)?, hub(events)?, hub(rejected)?],

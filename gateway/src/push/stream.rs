@@ -205,7 +205,8 @@ mod tests {
 
     #[test]
     fn every_filter_has_its_facet() {
-        let event = br#"{"type":"like","userId":"u","objectType":"post","objectId":"1","source":"s"}"#;
+        let event =
+            br#"{"type":"like","userId":"u","objectType":"post","objectId":"1","source":"s"}"#;
         let shown = Stream::Events.show(0, &record(event, &[])).unwrap();
         let values = ["like", "u", "post", "1", "s"];
         for (name, value) in Stream::Events.filters().iter().zip(values) {
@@ -215,7 +216,11 @@ mod tests {
         let shown = Stream::Notifications.show(0, &record(alert, &[])).unwrap();
         let values = ["spike", "info", "u", "post", "1"];
         for (name, value) in Stream::Notifications.filters().iter().zip(values) {
-            assert_eq!(facet(&shown, Stream::Notifications, name).as_deref(), Some(value), "{name}");
+            assert_eq!(
+                facet(&shown, Stream::Notifications, name).as_deref(),
+                Some(value),
+                "{name}"
+            );
         }
     }
 

@@ -55,7 +55,9 @@ pub async fn open(
     mut request: Request,
 ) -> Result<Response, ApiError> {
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-        return Err(ApiError::UpgradeRequired { reason: "this connection cannot become one".into() });
+        return Err(ApiError::UpgradeRequired {
+            reason: "this connection cannot become one".into(),
+        });
     };
     let (head, _body) = request.into_parts();
     let request = Request::from_parts(head, ());

@@ -8,6 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Error;
 
 use crate::installation::{Installation, answer, eventually};
@@ -127,7 +128,8 @@ async fn reconnects_and_restarts_lose_nothing_and_repeat_nothing() {
     let read = key(&tallyman, Right::Read).await;
     let mut writer = Writer::of(&tallyman, &topic::UNIQUE_ACTIONS).await;
     let first = Events::open(&gateways[0], LIVE, &[("x-api-key", &read)]).await;
-    let writing = tokio::spawn(async move {
+    let mut writing = JoinSet::new();
+    writing.spawn(async move {
         for transaction in 0..TRANSACTIONS {
             let number = |n| transaction * EACH + n;
             let keys: Vec<_> = (0..EACH).map(|n| format!("key-{}", number(n) % 37)).collect();
@@ -154,7 +156,7 @@ async fn reconnects_and_restarts_lose_nothing_and_repeat_nothing() {
             let text = |name: &str| message[name].as_str().unwrap().to_owned();
             cursor = text("cursor");
             seen.push((text("eventId"), text("userId")));
-            if seen.len() % 173 == 0 {
+            if seen.len().is_multiple_of(173) {
                 break;
             }
         }
@@ -171,7 +173,7 @@ async fn reconnects_and_restarts_lose_nothing_and_repeat_nothing() {
         let kind = Kind::BOTH[(round / 2) % 2];
         listener = Listener::open(&gateways[at], kind, &path, &read).await;
     }
-    writing.await.unwrap();
+    writing.join_all().await;
     let counts = tally(seen.iter().map(|(id, _)| &**id));
     let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
     assert!(twice.is_empty(), "seen more than once: {twice:?}");
@@ -326,7 +328,11 @@ async fn who_may_not_or_asks_for_what_is_not_there_is_told_so() {
             ("?user=1", "invalid_query"),
         ] {
             let refused = status(&format!("{path}{query}"), &read).await;
-            assert_eq!((refused.status, &refused.json["code"]), (400, &json!(code)), "{path}{query}");
+            assert_eq!(
+                (refused.status, &refused.json["code"]),
+                (400, &json!(code)),
+                "{path}{query}"
+            );
         }
     }
     assert_eq!(status(&format!("{LIVE}?verdict=maybe"), &read).await.status, 400);
