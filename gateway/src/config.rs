@@ -12,6 +12,7 @@ use common::commands::Servers;
 use common::config::{DaemonConfig, KafkaConfig, PostgresConfig};
 use jiff::SignedDuration;
 
+use crate::commands::import::ImportCommand;
 use crate::commands::keys::KeysCommand;
 
 /// Takes events over HTTP and answers once Kafka has them.
@@ -48,6 +49,8 @@ pub enum Command {
     /// Creates, lists and revokes API keys.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Imports a file of events, CSV or NDJSON, straight into Kafka; resumable.
+    Import(ImportCommand),
     /// Prints every setting with its effective value, and whether the servers can be reached.
     CheckConfig(GatewayConfig),
     /// Prints a shell's completion script.

@@ -6,7 +6,9 @@ pub mod budget;
 pub mod commands;
 pub mod config;
 pub mod docs;
+pub mod csv;
 pub mod http;
+pub mod import;
 pub mod metrics;
 pub mod publisher;
 mod push;
@@ -16,7 +18,7 @@ use std::process::ExitCode;
 use common::{commands as everyone, config as settings, daemon};
 
 pub use crate::app::App;
-use crate::commands::keys;
+use crate::commands::{import as import_file, keys};
 use crate::config::{Cli, Command};
 
 /// The whole program: reads the command line and runs what it says.
@@ -31,6 +33,7 @@ pub fn main() -> ExitCode {
             app.run(context.shutdown).await
         }),
         Command::Keys(keys) => daemon::run_command(keys::run(keys, &cli.postgres)),
+        Command::Import(file) => daemon::run_command(import_file::run(file, &cli.kafka)),
         Command::CheckConfig(_) => {
             daemon::run_command(everyone::check_config::<Cli>(cli.servers()))
         }

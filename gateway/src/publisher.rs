@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::PublisherConfig;
 
 /// What a record in flight costs besides its own bytes: librdkafka's books, headers, our delivery.
-const RECORD_OVERHEAD_BYTES: usize = 1 << 10;
+pub const RECORD_OVERHEAD_BYTES: usize = 1 << 10;
 
 /// Room in librdkafka beyond the window: for a request larger than the window, and for records
 /// whose request was abandoned.
@@ -73,6 +73,14 @@ impl Publisher {
         let wanted = u32::try_from(bytes + events * RECORD_OVERHEAD_BYTES).unwrap_or(u32::MAX);
         let wanted = wanted.min(self.window_bytes);
         self.window.acquire_many(wanted).await.expect("the semaphore is never closed")
+    }
+
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    pub fn window_bytes(&self) -> usize {
+        self.window_bytes as usize
     }
 
     pub fn is_reachable(&self) -> bool {

@@ -42,9 +42,31 @@ const PRODUCT: Form = Form {
 
 impl Form {
     pub fn of(members: &Members<'_>) -> Option<&'static Self> {
-        let is_this =
-            |form: &&Self| form.recognised_by.iter().all(|name| members.get(name).is_some());
+        Self::of_names(|name| members.get(name).is_some())
+    }
+
+    /// The form of an event that has the members `is_there` says.
+    pub fn of_names(is_there: impl Fn(&str) -> bool) -> Option<&'static Self> {
+        let is_this = |form: &&Self| form.recognised_by.iter().all(|name| is_there(name));
         [&CONTENT, &PRODUCT].into_iter().find(is_this)
+    }
+
+    pub fn object_type(&self) -> &'static str {
+        self.object_type
+    }
+
+    /// The canonical member that this one tells.
+    pub fn role(&self, name: &str) -> Option<&'static str> {
+        match name {
+            "event_name" => Some("type"),
+            "eventId" | "event_id" => Some("eventId"),
+            "sid" => Some("sessionId"),
+            "source" => Some("source"),
+            _ if name == self.user_id => Some("userId"),
+            _ if name == self.object_id => Some("objectId"),
+            _ if self.times.contains(&name) => Some("occurredAt"),
+            _ => None,
+        }
     }
 
     /// `text` is the whole event, of which `members` are taken.

@@ -9,6 +9,7 @@ mod identity;
 mod invalid;
 mod lint;
 mod members;
+pub mod names;
 mod native;
 mod posthog;
 mod segment;

@@ -89,6 +89,42 @@ fn place_of(name: &str) -> Option<(Column, u8)> {
     })
 }
 
+/// For each member the canonical one that it becomes where all of them are present.
+pub fn roles(names: &[&str]) -> Vec<Option<&'static str>> {
+    let mut best = [None; COLUMNS];
+    for (at, name) in names.iter().enumerate() {
+        let Some((column, rank)) = place_of(name) else { continue };
+        let best = &mut best[column as usize];
+        if best.is_none_or(|(lowest, _)| rank < lowest) {
+            *best = Some((rank, at));
+        }
+    }
+    if best[Column::Object as usize].is_some_and(|(_, at)| object_type(names[at]).is_some()) {
+        best[Column::ObjectType as usize] = None;
+    }
+    let mut roles = vec![None; names.len()];
+    for (best, role) in best.iter().zip(ROLES) {
+        if let Some((_, at)) = *best {
+            roles[at] = Some(role);
+        }
+    }
+    roles
+}
+
+/// The canonical name of each column, in the order of `Column`.
+const ROLES: [&str; COLUMNS] = [
+    "eventId",
+    "type",
+    "userId",
+    "objectId",
+    "objectType",
+    "occurredAt",
+    "sessionId",
+    "source",
+    "properties",
+    "context",
+];
+
 /// The type of the object that a member of this name is the id of; `None`: `objectType` says it.
 fn object_type(name: &str) -> Option<&'static str> {
     match name {

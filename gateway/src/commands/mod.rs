@@ -1,3 +1,4 @@
 //! The operator's commands.
 
+pub mod import;
 pub mod keys;

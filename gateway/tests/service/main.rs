@@ -7,6 +7,7 @@ mod commands;
 mod connections;
 mod docs;
 mod encodings;
+mod import;
 mod installation;
 mod limits;
 mod listener;
