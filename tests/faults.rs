@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use futures_util::{StreamExt, stream};
+use tests::events::Expected;
 use tests::random::{Random, seed};
 use tests::{Installation, Load, PrivateServer, Program, Servers, Way, Workload, eventually};
 use tokio::time::sleep;
@@ -63,6 +64,30 @@ async fn processor_dies_at(point: &str, seed: u64) -> anyhow::Result<()> {
     let mut expected = load.stop().await?;
     expected.merge(&burst);
     tallyman.expect_exact(&expected).await?;
+    processor.stop().await
+}
+
+/// Before anything is acknowledged, behind the third chunk, and with nothing left but to say so.
+const IMPORT_KILL_POINTS: [&str; 3] = ["import_published:30", "import_settled:3", "import_kept:1"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_may_die_at_every_kill_point_and_each_row_is_stored_once() -> anyhow::Result<()> {
+    let seed = seed("an_import_may_die_at_every_kill_point_and_each_row_is_stored_once");
+    let tallyman = Installation::new().await?;
+    let mut processor = tallyman.start_processor()?;
+    let rows = Workload::new(seed).sendings(20_000, 20);
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("events.ndjson");
+    let lines: Vec<_> = rows.iter().map(|row| row.json.as_str()).collect();
+    std::fs::write(&file, lines.join("\n"))?;
+    let import = ["import", file.to_str().context("a temporary path is text")?];
+    for point in IMPORT_KILL_POINTS {
+        tallyman.run_to_die("gateway", &import, point).await?;
+    }
+    let summary = tallyman.run("gateway", &import).await?;
+    ensure!(summary.contains("\"accepted\":20000"), "{summary}");
+    let state = tallyman.expect_exact(&Expected::of(&rows)).await?;
+    ensure!(state.records > 20_000, "no kill made a repeat: {state}");
     processor.stop().await
 }
 

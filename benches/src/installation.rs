@@ -11,6 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use tempfile::TempDir;
+use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 
 use crate::program::{self, Program};
@@ -75,6 +76,10 @@ impl Installation {
 
     pub async fn run(&self, program: &str, arguments: &[&str]) -> anyhow::Result<String> {
         program::run(program, arguments, &self.settings).await
+    }
+
+    pub fn spawn(&self, program: &str, arguments: &[&str]) -> anyhow::Result<Child> {
+        program::spawn(program, arguments, &self.settings)
     }
 
     pub fn start(&self, name: &'static str) -> anyhow::Result<Program> {

@@ -5,6 +5,7 @@ mod ceiling;
 mod drain;
 mod events;
 mod http;
+mod import;
 mod ingest;
 mod installation;
 mod postgres;
@@ -58,6 +59,8 @@ pub struct LoadConfig {
 enum What {
     /// The gateway: requests a second and latencies, against a bare handler.
     Ingest,
+    /// `gateway import`: a file as NDJSON and as CSV, until Kafka has its rows.
+    Import,
     /// The processor: from a full topic to rows, against plain COPY.
     Drain,
     /// The processor: stored events sent four times more.
@@ -89,6 +92,9 @@ async fn measure(cli: &Cli) -> anyhow::Result<()> {
     let wanted = |what| cli.what == what || cli.what == What::All;
     if wanted(What::Ingest) {
         ingest::measure(&cli.load, &mut report).await?;
+    }
+    if wanted(What::Import) {
+        import::measure(&cli.load, &mut report).await?;
     }
     let drained = match wanted(What::Drain) {
         true => Some(drain::measure(&cli.load, &mut report).await?),

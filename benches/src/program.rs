@@ -45,6 +45,13 @@ pub async fn run(name: &str, arguments: &[&str], settings: &Settings) -> anyhow:
     Ok(String::from_utf8(ran.stdout)?.trim().to_owned())
 }
 
+/// Starts an operator's command whose standard output is the caller's.
+pub fn spawn(name: &str, arguments: &[&str], settings: &Settings) -> anyhow::Result<Child> {
+    let mut command = command(name, arguments, settings)?;
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    command.spawn().with_context(|| format!("start {name}"))
+}
+
 impl Program {
     /// Starts `<name> run`, its log in the directory.
     pub fn start(

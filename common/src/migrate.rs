@@ -27,6 +27,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0006_notifications",
     "0007_collation",
     "0008_key_rotation",
+    "0009_imports",
 ];
 
 /// Applies what is missing, each file in a transaction of its own, one migrator at a time. Returns

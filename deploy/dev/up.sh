@@ -65,7 +65,7 @@ write_env
 make_keys
 
 begun=$EPOCHREALTIME
-GATEWAY_LISTEN=127.0.0.1:$gateway_port start_program gateway
+GATEWAY_LISTEN=127.0.0.1:$gateway_port IMPORT_DIR=$PWD/.dev/imports start_program gateway
 ADMIN_LISTEN=127.0.0.1:$processor_port start_program processor
 ADMIN_LISTEN=127.0.0.1:$alerter_port start_program alerter
 await_ready gateway "$GATEWAY_URL"

@@ -16,6 +16,7 @@ use crate::auth::{Access, KeyStore};
 use crate::budget::Budget;
 use crate::config::{Cli, GatewayConfig};
 use crate::http::{Gateway, Routes, Server, Tls};
+use crate::import::jobs::Jobs;
 use crate::metrics::GatewayMetrics;
 use crate::publisher::Publisher;
 use crate::push::Push;
@@ -38,13 +39,14 @@ impl App {
     ) -> anyhow::Result<Self> {
         let metrics = GatewayMetrics::register(&context.registry)?;
         let pool = postgres::pool(&cli.postgres, "gateway")?;
-        let access = Access::connect(&config.auth, KeyStore::new(pool), &metrics).await?;
+        let access = Access::connect(&config.auth, KeyStore::new(pool.clone()), &metrics).await?;
         let gateway = Arc::new(Gateway {
             access,
             publisher: Publisher::connect(&cli.kafka, &config.publisher).await?,
             push: Push::new(&cli.kafka, &config.push, &metrics)?,
             budget: Budget::new(config.http.gateway_inflight_bytes, metrics.inflight_bytes.clone()),
             body_time_max: config.http.body(),
+            jobs: Jobs::new(&config.import, pool),
             clock_skew: config.http.clock_skew(),
             metrics,
         });
@@ -79,6 +81,10 @@ impl App {
         tasks.spawn({
             let (gateway, readiness, stop) = (gateway.clone(), readiness.clone(), watchers.clone());
             async move { gateway.publisher.watch(&readiness, stop).await }
+        });
+        tasks.spawn({
+            let (gateway, stop) = (gateway.clone(), shutdown.clone());
+            async move { gateway.jobs.run(&gateway.publisher, stop).await }
         });
         tasks.spawn({
             let (gateway, readiness, stop) = (gateway.clone(), readiness.clone(), watchers.clone());

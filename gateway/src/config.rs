@@ -64,6 +64,8 @@ pub struct GatewayConfig {
     #[command(flatten)]
     pub publisher: PublisherConfig,
     #[command(flatten)]
+    pub import: ImportConfig,
+    #[command(flatten)]
     pub auth: AuthConfig,
     #[command(flatten)]
     pub push: PushConfig,
@@ -171,6 +173,18 @@ pub struct AuthConfig {
     /// /api-fast/view-event, under the limit per address.
     #[arg(long, env = "ALLOW_ANONYMOUS_WRITE")]
     pub allow_anonymous_write: bool,
+}
+
+/// Files that are sent to be imported.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ImportConfig {
+    /// Directory in which uploads to /api/imports lie until they are imported; it must outlive this
+    /// process for them to go on after a restart.
+    #[arg(long, env = "IMPORT_DIR", default_value_os_t = std::env::temp_dir().join("tallyman-imports"), value_name = "DIRECTORY")]
+    pub import_dir: PathBuf,
+    /// Bytes of one upload, as it is sent.
+    #[arg(long, env = "IMPORT_BYTES_MAX", default_value_t = 5 << 30, value_name = "BYTES")]
+    pub import_bytes_max: u64,
 }
 
 /// How events are handed to Kafka.

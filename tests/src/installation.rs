@@ -1,5 +1,6 @@
 //! One Tallyman for one test: topics, groups, a schema and a Redis database of its own.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -84,6 +85,25 @@ impl Installation {
         let line = arguments.join(" ");
         ensure!(ran.status.success(), "`{program} {line}` ended with {}: {out}{err}", ran.status);
         Ok(out.trim().to_owned())
+    }
+
+    /// Runs an operator's command that dies at a kill point.
+    pub async fn run_to_die(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        kill_point: &str,
+    ) -> anyhow::Result<()> {
+        let mut command = program::command(program, arguments, &self.settings)?;
+        command.env("TALLYMAN_KILL_AT", kill_point);
+        let ran = program::output(command, Duration::from_secs(120)).await?;
+        let err = String::from_utf8_lossy(&ran.stderr);
+        ensure!(
+            ran.status.signal() == Some(9),
+            "not killed at {kill_point}: {}: {err}",
+            ran.status
+        );
+        Ok(())
     }
 
     /// Starts a processor; whoever needs it to be ready waits for that.

@@ -258,7 +258,10 @@ impl ImportCommand {
         ended: anyhow::Result<(Ended, Summary)>,
         output: Output,
     ) -> anyhow::Result<ExitCode> {
-        let (ended, summary) = ended?;
+        let (mut ended, summary) = ended?;
+        if ended.is_complete {
+            ended.keeper.finish().context("write the rejects and remove the checkpoint")?;
+        }
         let rejects = self.rejects.clone().or_else(|| {
             (!self.dry_run && !self.is_standard_input()).then(|| self.default_rejects())
         });

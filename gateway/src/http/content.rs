@@ -42,6 +42,11 @@ pub fn declared(headers: &HeaderMap) -> Result<Declared, ApiError> {
     }
 }
 
+/// The type of the body, without its parameters.
+pub fn essence_of(headers: &HeaderMap) -> Option<String> {
+    headers.get(header::CONTENT_TYPE).map(essence)
+}
+
 /// The type without its parameters.
 fn essence(value: &HeaderValue) -> String {
     let text = String::from_utf8_lossy(value.as_bytes());

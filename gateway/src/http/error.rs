@@ -55,6 +55,20 @@ pub enum ApiError {
     DecompressedTooLarge,
     #[error("the batch has {count} events, at most {EVENTS_MAX} are taken; split it")]
     TooManyEvents { count: usize },
+    #[error("{detail}")]
+    InvalidImport { detail: String },
+    #[error("the file has more than {} MiB; compress it, or split it", bytes_max >> 20)]
+    ImportTooLarge { bytes_max: u64 },
+    #[error(
+        "no import of yours has this id; POST /api/imports answers with the address of the job it made"
+    )]
+    NoSuchImport,
+    #[error("the disk for uploads is full or cannot be written; the operators are told")]
+    NoSpace,
+    #[error(
+        "imports cannot be written down or looked up at the moment; send the same again shortly"
+    )]
+    ImportsAway,
     #[error("Kafka cannot be reached at the moment; nothing was stored, send the same again")]
     BrokerAway,
     #[error("{detail}")]
@@ -93,13 +107,17 @@ impl ApiError {
             | Self::EmptyBatch
             | Self::Unreadable { .. }
             | Self::BrokenCompression { .. }
+            | Self::InvalidImport { .. }
             | Self::IncompleteBody => StatusCode::BAD_REQUEST,
             Self::Auth(AuthError::LacksRight { .. }) => StatusCode::FORBIDDEN,
             Self::Auth(AuthError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Auth(
                 AuthError::Missing | AuthError::Unknown | AuthError::TokensNotConfigured,
             ) => StatusCode::UNAUTHORIZED,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NoSuchImport => StatusCode::NOT_FOUND,
+            Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+            Self::ImportTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ImportsAway => StatusCode::SERVICE_UNAVAILABLE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge | Self::DecompressedTooLarge | Self::TooManyEvents { .. } => {
@@ -122,6 +140,11 @@ impl ApiError {
     fn code(&self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
+            Self::InvalidImport { .. } => "invalid_import",
+            Self::ImportTooLarge { .. } => "import_too_large",
+            Self::NoSuchImport => "no_such_import",
+            Self::NoSpace => "no_space",
+            Self::ImportsAway => "imports_away",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::Auth(error) => error.code(),
             Self::InvalidQuery { .. } | Self::UnusableParameter { .. } => "invalid_query",
@@ -148,6 +171,11 @@ impl ApiError {
     fn title(&self) -> &'static str {
         match self {
             Self::NotFound => "Nothing here",
+            Self::InvalidImport { .. } => "The file cannot be imported",
+            Self::ImportTooLarge { .. } => "The file is too large",
+            Self::NoSuchImport => "No such import",
+            Self::NoSpace => "There is no room for the file",
+            Self::ImportsAway => "Try again shortly",
             Self::MethodNotAllowed { .. } => "Method not allowed",
             Self::Auth(AuthError::LacksRight { .. }) => "The credential lacks a right",
             Self::Auth(AuthError::Unavailable) => "The credential cannot be checked now",

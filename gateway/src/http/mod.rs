@@ -5,6 +5,7 @@ mod content;
 mod cors;
 mod error;
 mod finish;
+mod imports;
 mod server;
 mod split;
 mod submit;
@@ -21,7 +22,7 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware;
 use axum::response::Response;
-use axum::routing::post;
+use axum::routing::{get, post};
 use common::admin;
 use common::daemon::Context;
 use jiff::SignedDuration;
@@ -36,6 +37,7 @@ use crate::auth::Access;
 use crate::budget::Budget;
 use crate::config::Origins;
 use crate::docs;
+use crate::import::jobs::Jobs;
 use crate::metrics::GatewayMetrics;
 use crate::publisher::Publisher;
 use crate::push::{self, Push};
@@ -49,6 +51,7 @@ pub struct Gateway {
     pub body_time_max: Duration,
     /// What a client's clock may be off by before its times are corrected.
     pub clock_skew: SignedDuration,
+    pub jobs: Jobs,
     pub metrics: GatewayMetrics,
 }
 
@@ -95,6 +98,8 @@ fn router(gateway: Arc<Gateway>, context: &Context) -> Router {
     }
     router
         .merge(push::routes())
+        .route("/api/imports", post(imports::create))
+        .route("/api/imports/{id}", get(imports::show))
         .with_state(gateway)
         .merge(docs::router())
         .merge(admin::router(context.registry.clone(), context.readiness.clone()))

@@ -119,8 +119,8 @@ impl Keeper {
         self.path.as_ref().map_or(Ok(()), |path| self.checkpoint.write(path))
     }
 
-    /// Done: there is nothing to go on with.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
+    /// Done, and its end is known to whoever has to know it: there is nothing to go on with.
+    pub fn finish(&mut self) -> io::Result<()> {
         if let Some(rejects) = &mut self.rejects {
             rejects.sync()?;
         }

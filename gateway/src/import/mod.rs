@@ -1,6 +1,7 @@
 //! Files into `user-actions`: read in bounded memory, published in order, resumed where the brokers had it.
 
 mod checkpoint;
+pub mod jobs;
 mod keeper;
 mod lane;
 mod parse;

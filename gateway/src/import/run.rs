@@ -107,6 +107,7 @@ impl Import<'_> {
                 let settling = settle(awaited, lane, &mut keeper, &parser, &progress);
                 let (published, settled) = tokio::join!(publishing, settling);
                 let kept = keeper.keep(parser.hash.known()).map_err(ImportError::Keep);
+                kill_point("import_kept");
                 settled?;
                 let read_all = published?;
                 kept?;
@@ -115,9 +116,6 @@ impl Import<'_> {
         };
         if read_all && !plan.source.is_unchanged().map_err(ImportError::Read)? {
             return Err(ImportError::Changed);
-        }
-        if read_all {
-            keeper.finish().map_err(ImportError::Keep)?;
         }
         let first_events = match sink {
             Sink::Nowhere { first, .. } => first,
@@ -253,7 +251,6 @@ async fn settle<'a>(
         if kept_at.elapsed() >= CHECKPOINT_INTERVAL {
             tokio::task::block_in_place(|| keeper.keep(parser.hash.known()))
                 .map_err(ImportError::Keep)?;
-            kill_point("import_kept");
             kept_at = Instant::now();
         }
     }

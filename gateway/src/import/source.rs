@@ -57,6 +57,15 @@ impl Source {
         Ok(Identity::of(&File::open(&self.path)?)? == self.identity)
     }
 
+    /// The name of its compression, as HTTP has it.
+    pub fn encoding(&self) -> Option<&'static str> {
+        match self.compression {
+            Compression::None => None,
+            Compression::Gzip => Some("gzip"),
+            Compression::Zstd => Some("zstd"),
+        }
+    }
+
     /// The first decompressed bytes.
     pub fn beginning(&self) -> io::Result<Vec<u8>> {
         let mut beginning = Vec::new();

@@ -8,6 +8,7 @@ mod connections;
 mod docs;
 mod encodings;
 mod import;
+mod imports;
 mod installation;
 mod limits;
 mod listener;
