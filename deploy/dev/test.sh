@@ -31,6 +31,7 @@ check_compose() {
 build() { phase build cargo test --quiet --release --workspace --no-run; }
 
 with_servers() {
+  fetch_clients
   # Short: paths below hold sockets and many files of tests.
   private_servers .dev/test
   # Servers that a test starts itself lie where the end of this script finds them.

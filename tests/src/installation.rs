@@ -32,7 +32,7 @@ pub struct Installation {
     /// With the schema and the database number in their addresses.
     pub servers: Servers,
     pub settings: Vec<(String, String)>,
-    write_key: String,
+    pub write_key: String,
     logs: Mutex<Vec<PathBuf>>,
     directory: TempDir,
 }

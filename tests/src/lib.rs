@@ -5,6 +5,7 @@ pub mod events;
 pub mod installation;
 pub mod kafka;
 pub mod load;
+pub mod lossy;
 pub mod postgres;
 pub mod program;
 pub mod random;

@@ -1,0 +1,18 @@
+// @rudderstack/rudder-sdk-node
+import RudderAnalytics from '@rudderstack/rudder-sdk-node';
+import { events, gateway, key } from './events.mjs';
+
+const client = new RudderAnalytics(key, {
+  dataPlaneUrl: gateway,
+  flushAt: 8,
+  flushInterval: 100,
+  errorHandler: (error) => console.error(error.message),
+});
+const sent = events().map(
+  ({ id, user, post }) =>
+    new Promise((done) => {
+      client.track({ userId: user, event: 'like', messageId: id, properties: { postId: post } }, done);
+    }),
+);
+await Promise.all(sent);
+process.exit(0);
