@@ -34,8 +34,9 @@ const CLIENTS: [(&str, &str); 12] = [
 /// Interpreters at the same time: more only wait for each other.
 const RUNNING_MAX: usize = 4;
 
-/// Each client sends so many events, some of them twice.
+/// Each client sends so many events, and some of them twice.
 const EVENTS: usize = 20;
+const REPEATED: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_sdk_leaves_its_events_once() -> anyhow::Result<()> {
@@ -70,7 +71,9 @@ async fn an_answer_that_is_lost_makes_no_event_count_twice() -> anyhow::Result<(
         .buffer_unordered(RUNNING_MAX)
         .try_collect()
         .await?;
-    expect_each_once(&tallyman, &sent.concat()).await?;
+    let duplicates = expect_each_once(&tallyman, &sent.concat()).await?;
+    let planned = (REPEATED * sent.len()) as i64;
+    ensure!(duplicates > planned, "{duplicates} duplicates: nobody sent a lost batch again");
     gateway.stop().await?;
     processor.stop().await
 }
@@ -143,12 +146,12 @@ fn copied() -> &'static Path {
     &COPIED
 }
 
-async fn expect_each_once(tallyman: &Installation, sent: &[String]) -> anyhow::Result<()> {
+/// Says how many duplicates there were.
+async fn expect_each_once(tallyman: &Installation, sent: &[String]) -> anyhow::Result<i64> {
     tallyman.wait_drained().await?;
     let postgres = tallyman.postgres().await?;
     let letters = postgres.rows("select error_code, error_detail from dead_letters").await?;
-    let letters: Vec<(String, String)> =
-        letters.iter().map(|it| (it.get(0), it.get(1))).collect();
+    let letters: Vec<(String, String)> = letters.iter().map(|it| (it.get(0), it.get(1))).collect();
     ensure!(letters.is_empty(), "dead letters: {letters:?}");
     let rows = postgres
         .rows("select event_id from events where event_type = 'like' and object_type = 'post'")
@@ -162,5 +165,6 @@ async fn expect_each_once(tallyman: &Installation, sent: &[String]) -> anyhow::R
     let all = postgres.number("select count(*) from events").await?;
     let duplicates = postgres.number("select sum(duplicate)::bigint from accounting").await?;
     println!("{all} events, {duplicates} duplicates");
-    tallyman.run("processor", &["audit"]).await.map(drop)
+    tallyman.run("processor", &["audit"]).await?;
+    Ok(duplicates)
 }

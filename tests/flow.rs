@@ -298,6 +298,70 @@ async fn every_accepted_example_gets_through_kafka_too() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_event_is_one_by_whichever_way_it_comes() -> anyhow::Result<()> {
+    let mut tallyman = Installation::new().await?;
+    tallyman.set("INPUT_TOPICS", "user-actions,orders=cloudevents,calls=segment");
+    let (_gateway, http) = tallyman.start_gateway().await?;
+    let mut processor = tallyman.start_processor()?;
+    processor.ready().await?;
+
+    let id = "01931f3e-7b1c-7d2a-9f00-00000000abcd";
+    let of_source = |source: &str| {
+        json!({"specversion": "1.0", "id": id, "source": source, "type": "like",
+               "subject": "post/5", "data": {"userId": "u"}})
+        .to_string()
+    };
+    let (structured, data) = (of_source("/shop"), r#"{"userId":"u"}"#);
+    let binary = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", id),
+        ("ce_source", "/shop"),
+        ("ce_type", "like"),
+        ("ce_subject", "post/5"),
+        ("content-type", "application/json"),
+    ];
+    let announced = [("content-type", "application/cloudevents+json")];
+    http_accepts(&http, "/api/events", structured.clone()).await?;
+    for topic in ["user-actions", "orders"] {
+        tallyman.produce_with_headers(topic, &binary, data).await?;
+        tallyman.produce_with_headers(topic, &announced, &structured).await?;
+        tallyman.produce_with_headers(topic, &[], &structured).await?;
+    }
+    // Its id is its own only together with its source.
+    tallyman.produce_with_headers("orders", &[], &of_source("/other")).await?;
+    let native = json!({"eventId": id, "type": "like", "userId": "u", "postId": "5"});
+    http_accepts(&http, "/api/events", native.to_string()).await?;
+
+    let call = r#"{"type":"track","event":"Liked","userId":"u","messageId":"m"}"#;
+    tallyman.produce_with_headers("calls", &[], call).await?;
+    let batch = format!(r#"{{"batch":[{call}],"writeKey":"{}"}}"#, tallyman.write_key);
+    let answer = http.post("/v1/batch", batch).await?;
+    ensure!(answer.status == 200, "{} {}", answer.status, answer.body);
+
+    let postgres = tallyman.postgres().await?;
+    eventually("everything is judged", Duration::from_secs(60), async || {
+        let consumed = postgres.number("select sum(consumed)::bigint from accounting").await?;
+        ensure!(consumed == 11, "{consumed} of 11 are judged");
+        Ok(())
+    })
+    .await
+    .map_err(|error| tallyman.with_logs(&error))?;
+    let rows = postgres
+        .rows("select event_id, source, event_type, object_id from events order by 3, 2")
+        .await?;
+    let rows: Vec<[Option<String>; 4]> =
+        rows.iter().map(|row| [0, 1, 2, 3].map(|column| row.get(column))).collect();
+    let expected =
+        [[id, "/other", "like", "5"], [id, "/shop", "like", "5"], [id, "http", "like", "5"]];
+    let expected = expected.map(|row| row.map(|it| Some(it.to_owned())));
+    let likes: Vec<_> = rows.iter().filter(|row| row[2].as_deref() == Some("like")).collect();
+    ensure!(likes == expected.iter().collect::<Vec<_>>(), "{rows:?}");
+    ensure!(rows.len() == 4, "the call is stored once: {rows:?}");
+    tallyman.run("processor", &["audit"]).await?;
+    processor.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_object_reaches_each_milestone_once_and_its_owner_is_told() -> anyhow::Result<()> {
     let tallyman = Installation::new().await?;
     let (_gateway, http) = tallyman.start_gateway().await?;

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use common::event::{
-    self, Arrival, CLOUD_EVENTS, EVENT_BYTES_MAX, Event, EventKey, Identity, REWRITE_BYTES_MAX,
+    self, Arrival, CLOUD_EVENTS, EVENT_BYTES_MAX, Event, EventKey, Format, Identity,
+    REWRITE_BYTES_MAX,
 };
 use common::kafka::{Headers, Record, RecordBatch, TopicPartition};
 use hashbrown::HashSet;
 use jiff::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::config::InputFormat;
+use crate::words::{self, Words};
 
 /// A source partition in one incarnation, under its number in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +20,7 @@ pub struct Source {
     pub number: i32,
     pub incarnation: i32,
     pub partition: TopicPartition,
+    pub format: InputFormat,
 }
 
 impl Source {
@@ -209,9 +214,13 @@ fn decode(
         user: None,
         bytes_max: EVENT_BYTES_MAX + if surface.is_some() { REWRITE_BYTES_MAX } else { 0 },
     };
-    let parsed = match record.value.as_deref() {
-        Some(value) => event::parse(value, &arrival, || unnamed(source, record.offset)),
-        None => Err(event::InvalidEvent::NullValue),
+    let unnamed = || unnamed(source, record.offset);
+    let parsed = match (words::of(record, source.format), record.value.as_deref()) {
+        (Words::BinaryCloudEvent(text), _) => {
+            event::parse_as(Format::CloudEvent, &text, &arrival, unnamed)
+        }
+        (Words::Of(format), Some(value)) => event::parse_as(format, value, &arrival, unnamed),
+        (Words::Of(_), None) => Err(event::InvalidEvent::NullValue),
     };
     let mut event = parsed.map_err(|invalid| Reason {
         code: invalid.code().to_owned(),

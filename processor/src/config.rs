@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use clap_complete::Shell;
 use common::config::{DaemonConfig, KafkaConfig, PostgresConfig, RedisConfig};
 use common::kafka::ReadLimits;
@@ -105,7 +105,9 @@ pub struct Config {
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "ADMIN_LISTEN", default_value = "127.0.0.1:9101")]
     pub admin_listen: SocketAddr,
-    /// Topics to read, by comma; `topic=format` where the format is not to be guessed.
+    /// Topics to read, by comma; `topic=format` where the format is not to be guessed: native,
+    /// segment (calls of the Segment spec) or cloudevents (binary or structured); `auto` tells our
+    /// own forms from CloudEvents, by their headers or by `specversion`.
     #[arg(long, env = "INPUT_TOPICS", default_value = "user-actions", value_delimiter = ',')]
     pub input_topics: Vec<InputTopic>,
     /// The consumer group; instances of one group share the partitions.
@@ -119,10 +121,31 @@ pub struct Config {
     pub follow: FollowConfig,
 }
 
+impl Config {
+    /// The format of a topic by its full name.
+    pub fn format_of(&self, topic: &str) -> InputFormat {
+        let name = topic.strip_prefix(&self.kafka.kafka_topic_prefix).unwrap_or(topic);
+        let input = self.input_topics.iter().find(|input| input.name == name);
+        input.map_or(InputFormat::Auto, |input| input.format)
+    }
+}
+
 /// One input topic and the format of its records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputTopic {
     pub name: String,
+    pub format: InputFormat,
+}
+
+/// In whose words the records of a topic are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum InputFormat {
+    #[default]
+    Auto,
+    Native,
+    Segment,
+    #[value(name = "cloudevents")]
+    CloudEvents,
 }
 
 impl std::str::FromStr for InputTopic {
@@ -130,9 +153,11 @@ impl std::str::FromStr for InputTopic {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (name, format) = text.split_once('=').unwrap_or((text, "auto"));
-        match format {
-            "auto" | "native" => Ok(Self { name: name.to_owned() }),
-            other => Err(format!("unknown format `{other}`; this version reads auto and native")),
+        match InputFormat::from_str(format, false) {
+            Ok(format) => Ok(Self { name: name.to_owned(), format }),
+            Err(_) => Err(format!(
+                "unknown format `{format}`; it can be auto, native, segment or cloudevents"
+            )),
         }
     }
 }

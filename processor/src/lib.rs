@@ -11,6 +11,7 @@ pub mod judge;
 pub mod metrics;
 pub mod partition;
 pub mod pipeline;
+mod words;
 
 use std::process::ExitCode;
 

@@ -371,6 +371,7 @@ async fn take_row(
         number: row.get("source"),
         incarnation: row.get("incarnation"),
         partition: partition.clone(),
+        format: shared.config.format_of(&partition.topic),
     };
     let taken = Taken {
         source: Arc::new(source),

@@ -9,3 +9,11 @@ export function events() {
   for (const like of likes) console.log(like.id);
   return [...likes, ...likes.slice(0, 5)];
 }
+
+// Waits for the SDK: its timers alone keep no process alive, and some of them outlive its work.
+export async function end(work) {
+  const alive = setInterval(() => {}, 1_000);
+  await work;
+  clearInterval(alive);
+  process.exit(0);
+}

@@ -1,6 +1,6 @@
 // @rudderstack/rudder-sdk-node
 import RudderAnalytics from '@rudderstack/rudder-sdk-node';
-import { events, gateway, key } from './events.mjs';
+import { end, events, gateway, key } from './events.mjs';
 
 const client = new RudderAnalytics(key, {
   dataPlaneUrl: gateway,
@@ -14,5 +14,4 @@ const sent = events().map(
       client.track({ userId: user, event: 'like', messageId: id, properties: { postId: post } }, done);
     }),
 );
-await Promise.all(sent);
-process.exit(0);
+await end(Promise.all(sent));

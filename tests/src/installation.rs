@@ -15,7 +15,7 @@ use crate::events::{Event, Expected};
 use crate::kafka::{Read, read_all};
 use crate::program::{self, Program, tail};
 use crate::random::fresh_id;
-use crate::send::{HttpSender, Raw, Way, kcat, produce};
+use crate::send::{HttpSender, Raw, Way, kcat, produce, produce_with_headers};
 use crate::servers::directory;
 use crate::state::State;
 use crate::{Servers, eventually, postgres, redis};
@@ -143,6 +143,16 @@ impl Installation {
     /// Produces records of any bytes.
     pub async fn produce(&self, records: &[Raw]) -> anyhow::Result<()> {
         produce(&self.kafka(), &self.topic("user-actions"), records).await
+    }
+
+    /// Produces a record with headers to one of this installation's topics.
+    pub async fn produce_with_headers(
+        &self,
+        topic: &str,
+        headers: &[(&str, &str)],
+        value: &str,
+    ) -> anyhow::Result<()> {
+        produce_with_headers(&self.kafka(), &self.topic(topic), headers, value).await
     }
 
     pub async fn postgres(&self) -> anyhow::Result<postgres::Connection> {

@@ -124,6 +124,22 @@ pub struct Raw {
     pub value: Option<Vec<u8>>,
 }
 
+/// Produces one record with headers; ends when the broker has it.
+pub async fn produce_with_headers(
+    kafka: &KafkaConfig,
+    topic: &str,
+    headers: &[(&str, &str)],
+    value: &str,
+) -> anyhow::Result<()> {
+    let second = Duration::from_secs(1);
+    let producer = Producer::connect(kafka, second / 200, second * 30, 1_024)?;
+    let mut all = Headers::default();
+    headers.iter().for_each(|(name, value)| all.push(name, *value));
+    let (key, value) = (None, Some(value.as_bytes()));
+    producer.publish(&Outgoing { topic, partition: None, key, value, headers: &all })?.await?;
+    Ok(())
+}
+
 /// Produces records in their order; ends when the broker has them.
 pub async fn produce(kafka: &KafkaConfig, topic: &str, records: &[Raw]) -> anyhow::Result<()> {
     let second = Duration::from_secs(1);

@@ -53,6 +53,55 @@ fn must_survive(text: &str) {
 }
 
 #[test]
+fn an_event_in_the_words_of_others_is_the_same_in_ours() {
+    let skew = Skew::told_by(Some("\"2020-01-01T00:00:10Z\""), Skew::TOLERANCE);
+    let segment = Format::Segment { call: None, skew };
+    let ce = r#"{"specversion":"1.0","id":"a","source":"/s","type":"t""#;
+    for (format, text) in [
+        (segment, r#"{"type":"track","event":"e","userId":1,"messageId":"m","timestamp":"2020-01-01","properties":{"postId":"p","type":"x","a\u0062":1,"ab":2},"context":{"source":"y","eventId":3},"channel":"server"}"#.to_owned()),
+        (segment, r#"{"type":"identify","anonymousId":"a","traits":{"objectType":"t"}}"#.to_owned()),
+        (Format::PostHog(skew), r#"{"event":"e","distinct_id":"u","uuid":"0190AAAA-0000-7000-8000-000000000000","offset":5,"$set":{"a":1},"properties":{"$groups":{"c":"d"},"sku":7}}"#.to_owned()),
+        (Format::Amplitude(skew), r#"{"event_type":"e","device_id":"d","time":1577836800000,"session_id":5,"event_properties":{"eventId":"x"},"groups":{"a":["b"]}}"#.to_owned()),
+        (Format::CloudEvent, format!(r#"{ce},"subject":"post/5/6","data":{{"userId":"u","userid":"v"}}}}"#)),
+        (Format::CloudEvent, format!(r#"{ce},"userid":"u","subject":"/5","data":[1,2]}}"#)),
+        (Format::Auto, format!(r#"{ce},"userid":"u","data_base64":"/w==","time":"2020-01-01T00:00:00Z"}}"#)),
+    ] {
+        let bytes_max = EVENT_BYTES_MAX;
+        let arrival =
+            Arrival { received_at: now(), now: now(), source: "http", user: None, bytes_max };
+        let mut event = parse_as(format, text.as_bytes(), &arrival, || "unnamed-1".into())
+            .unwrap_or_else(|invalid| panic!("{invalid:?}: {text}"));
+        let is_cloud_event = text.starts_with(ce);
+        assert_eq!(event.identity == Identity::SourceAndId, is_cloud_event, "{text}");
+        event.identity = Identity::EventId; // A header tells, not the canonical form.
+        assert_eq!(read(canonical(&event)).as_ref(), Ok(&event), "{text}");
+    }
+}
+
+#[test]
+fn an_attribute_that_a_cloud_event_lacks_is_named() {
+    let refusal = |text: &str| {
+        let bytes_max = EVENT_BYTES_MAX;
+        let arrival =
+            Arrival { received_at: now(), now: now(), source: "http", user: None, bytes_max };
+        let read = parse_as(Format::CloudEvent, text.as_bytes(), &arrival, String::new);
+        read.unwrap_err().pointer()
+    };
+    assert_eq!(
+        refusal(r#"{"specversion":"1.0","id":"a","type":"t","data":{"userId":"u"}}"#),
+        "/source"
+    );
+    assert_eq!(
+        refusal(r#"{"specversion":"1.0","source":"/s","type":"t","data":{"userId":"u"}}"#),
+        "/id"
+    );
+    assert_eq!(
+        refusal(r#"{"id":"a","source":"/s","type":"t","data":{"userId":"u"}}"#),
+        "/specversion"
+    );
+}
+
+#[test]
 fn the_three_member_like_is_a_complete_event() {
     let like = event(r#"{"userId":"u1","postId":"123","type":"like"}"#);
     let expected = Event {
