@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::members::{self, Member, Members};
 use super::skew::{Occurred, Skew};
-use super::{Arrival, Identity, InvalidEvent, Told, column, native};
+use super::{Arrival, Identity, InvalidEvent, Told, column, native, time};
 
 /// What became a column, and what only concerns the transport.
 const TAKEN: [&str; 12] = [
@@ -42,7 +42,7 @@ pub fn read<'a>(
         event_type: column::type_name(event_type, "")?,
         user_id: column::user(user, "", arrival)?,
         object: native::object_in(&given, "/properties")?,
-        occurred_at: occurred.at.or_else(|| ago(members.get("offset")?, arrival.received_at)),
+        occurred_at: occurred.at.or_else(|| ago(members.get("offset")?, arrival)),
         source: None,
         session_id: session.and_then(|it| column::id(it, "").ok()),
         properties: without_token(rest, &given),
@@ -66,9 +66,10 @@ fn uuid<'a>(member: &Member<'a>) -> Result<std::borrow::Cow<'a, str>, InvalidEve
 }
 
 /// Browsers tell how many milliseconds ago it was.
-fn ago(offset: &Member<'_>, received_at: Timestamp) -> Option<Timestamp> {
+fn ago(offset: &Member<'_>, arrival: &Arrival<'_>) -> Option<Timestamp> {
     let ms: i64 = offset.value.scalar()?.parse().ok()?;
-    received_at.checked_sub(SignedDuration::from_millis(ms.max(0))).ok()
+    let at = arrival.received_at.checked_sub(SignedDuration::from_millis(ms.max(0))).ok()?;
+    time::checked(at, arrival.now, String::new).ok()
 }
 
 fn without_token<'m, 'a: 'm>(
