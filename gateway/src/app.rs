@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use common::admin::Readiness;
 use common::daemon::{self, Context};
 use common::postgres;
+use fred::prelude::Client as RedisClient;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -16,15 +17,19 @@ use crate::auth::{Access, KeyStore};
 use crate::budget::Budget;
 use crate::config::{Cli, GatewayConfig};
 use crate::http::{Gateway, Routes, Server, Tls};
+use crate::idempotency::Idempotency;
 use crate::import::jobs::Jobs;
 use crate::metrics::GatewayMetrics;
 use crate::publisher::Publisher;
 use crate::push::Push;
+use crate::quota::Quotas;
+use crate::redis;
 
 pub struct App {
     server: Server,
     tls: Option<Tls>,
     gateway: Arc<Gateway>,
+    redis: RedisClient,
     readiness: Readiness,
     drain_delay: Duration,
     grace: Duration,
@@ -40,8 +45,16 @@ impl App {
         let metrics = GatewayMetrics::register(&context.registry)?;
         let pool = postgres::pool(&cli.postgres, "gateway")?;
         let access = Access::connect(&config.auth, KeyStore::new(pool.clone()), &metrics).await?;
+        let redis = redis::open(&cli.redis).await?;
         let gateway = Arc::new(Gateway {
             access,
+            quotas: Quotas::new(&config.quota, redis.clone(), &metrics),
+            idempotency: Idempotency::new(
+                &config.idempotency,
+                config.publisher.delivery_timeout(),
+                redis.clone(),
+                &metrics,
+            ),
             publisher: Publisher::connect(&cli.kafka, &config.publisher).await?,
             push: Push::new(&cli.kafka, &config.push, &metrics)?,
             budget: Budget::new(config.http.gateway_inflight_bytes, metrics.inflight_bytes.clone()),
@@ -61,6 +74,7 @@ impl App {
             server,
             tls,
             gateway,
+            redis,
             readiness: context.readiness.clone(),
             drain_delay: config.http.drain_delay(),
             grace: cli.daemon.grace(),
@@ -73,7 +87,7 @@ impl App {
 
     /// Serves until the shutdown; then not ready → no new connections → finish → flush.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, tls, gateway, readiness, drain_delay, grace } = self;
+        let Self { server, tls, gateway, redis, readiness, drain_delay, grace } = self;
         // Half of the grace period for open requests, a quarter for the flush behind them.
         let (drain_max, flush_max) = (grace / 2, grace / 4);
         let watchers = CancellationToken::new();
@@ -97,6 +111,10 @@ impl App {
         tasks.spawn({
             let (gateway, stop) = (gateway.clone(), watchers.clone());
             async move { gateway.push.run(stop).await }
+        });
+        tasks.spawn({
+            let (readiness, stop) = (readiness.clone(), watchers.clone());
+            async move { redis::watch(redis, &readiness, stop).await }
         });
         tasks.spawn({
             let (gateway, shutdown) = (gateway.clone(), shutdown.clone());

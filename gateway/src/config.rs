@@ -9,11 +9,12 @@ use axum::http::{HeaderValue, Uri};
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use common::commands::Servers;
-use common::config::{DaemonConfig, KafkaConfig, PostgresConfig};
+use common::config::{DaemonConfig, KafkaConfig, PostgresConfig, RedisConfig};
 use jiff::SignedDuration;
 
 use crate::commands::import::ImportCommand;
 use crate::commands::keys::KeysCommand;
+use crate::quota::{Networks, Unit};
 
 /// Takes events over HTTP and answers once Kafka has them.
 ///
@@ -32,13 +33,15 @@ pub struct Cli {
     pub kafka: KafkaConfig,
     #[command(flatten, next_help_heading = "Postgres")]
     pub postgres: PostgresConfig,
+    #[command(flatten, next_help_heading = "Redis")]
+    pub redis: RedisConfig,
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Cli {
     pub fn servers(&self) -> Servers<'_> {
-        Servers { kafka: &self.kafka, postgres: &self.postgres, redis: None }
+        Servers { kafka: &self.kafka, postgres: &self.postgres, redis: Some(&self.redis) }
     }
 }
 
@@ -69,6 +72,10 @@ pub struct GatewayConfig {
     pub auth: AuthConfig,
     #[command(flatten)]
     pub push: PushConfig,
+    #[command(flatten)]
+    pub quota: QuotaConfig,
+    #[command(flatten)]
+    pub idempotency: IdempotencyConfig,
 }
 
 /// Where the gateway listens, and how long it waits for its clients.
@@ -222,6 +229,47 @@ pub struct PushConfig {
     /// is told that it lagged, and cut.
     #[arg(long, env = "GATEWAY_PUSH_RING_KBYTES", default_value_t = 16_384, value_name = "KIB")]
     pub gateway_push_ring_kbytes: usize,
+}
+
+/// How much a client may ask for. A limit of its own is set on an API key with `gateway keys`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct QuotaConfig {
+    /// What one address may ask for in a minute without an API key; 0: no limit. Of IPv6 a /64 is
+    /// one address.
+    #[arg(long, env = "RATE_LIMIT_IP_PER_MIN", default_value_t = 100, value_name = "COUNT")]
+    pub rate_limit_ip_per_min: u32,
+    /// What limits count, those of keys too. By `events` a batch of n counts n and is refused as a
+    /// whole; whatever brings no events counts one.
+    #[arg(long, env = "RATE_LIMIT_UNIT", default_value = "requests", value_name = "UNIT")]
+    pub rate_limit_unit: Unit,
+    /// Networks of the proxies before this gateway, by comma (`10.0.0.0/8,192.0.2.7`): the client's
+    /// address is then the last hop of `X-Forwarded-For` or `Forwarded` that is none of them.
+    #[arg(long, env = "TRUSTED_PROXIES", default_value = "", value_name = "NETWORKS")]
+    pub trusted_proxies: Networks,
+    /// Milliseconds a request waits for Redis, which tells all instances apart how much is left;
+    /// then this instance goes by the limits alone for a moment.
+    #[arg(long, env = "RATE_LIMIT_REDIS_MS_MAX", default_value_t = 5, value_name = "MS")]
+    pub rate_limit_redis_ms_max: u64,
+    /// Clients whose use is kept in memory at a time, about 300 bytes each; of more those seen least
+    /// are forgotten first. Also how many a minute this instance enters into Redis.
+    #[arg(long, env = "RATE_LIMIT_CLIENTS_MAX", default_value_t = 50_000, value_name = "COUNT")]
+    pub rate_limit_clients_max: usize,
+}
+
+/// How answers to requests with an `Idempotency-Key` are kept, for 24 hours in Redis.
+#[derive(Debug, Clone, clap::Args)]
+pub struct IdempotencyConfig {
+    /// KiB of an answer at most; a longer one is not kept: sent again, its request is worked on
+    /// again, and no event counts twice all the same.
+    #[arg(long, env = "IDEMPOTENCY_ANSWER_KIB_MAX", default_value_t = 256, value_name = "KIB")]
+    pub idempotency_answer_kib_max: usize,
+    /// MiB of answers this instance keeps in Redis at most; above it none is added until old ones
+    /// expire.
+    #[arg(long, env = "IDEMPOTENCY_MIB_MAX", default_value_t = 256, value_name = "MIB")]
+    pub idempotency_mib_max: u64,
+    /// Milliseconds a request with a key waits for Redis; then it goes on without it.
+    #[arg(long, env = "IDEMPOTENCY_REDIS_MS_MAX", default_value_t = 100, value_name = "MS")]
+    pub idempotency_redis_ms_max: u64,
 }
 
 #[cfg(test)]

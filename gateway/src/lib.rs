@@ -8,10 +8,13 @@ pub mod config;
 pub mod csv;
 pub mod docs;
 pub mod http;
+pub mod idempotency;
 pub mod import;
 pub mod metrics;
 pub mod publisher;
 mod push;
+pub mod quota;
+pub mod redis;
 
 use std::process::ExitCode;
 

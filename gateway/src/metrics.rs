@@ -34,5 +34,13 @@ common::metrics! {
         push_unreadable_total: IntCounterVec["stream"],
         /// Seconds since the epoch at which all keys were last read from Postgres.
         keys_refreshed_at_seconds: IntGauge,
+        /// Requests refused because a budget was used up, by whose: ip or key.
+        requests_limited_total: IntCounterVec["limit"],
+        /// Leases of budgets asked of Redis: granted, refused, late, failed or not_asked; after the last three this instance went by the limit alone.
+        quota_leases_total: IntCounterVec["outcome"],
+        /// Requests with an `Idempotency-Key`: first, replayed, in_flight, other_request, or unclaimed because Redis did not answer.
+        idempotent_requests_total: IntCounterVec["outcome"],
+        /// Answers to such requests: stored, released (it tells to send again), too_large, no_room, or lost because Redis did not answer.
+        idempotent_answers_total: IntCounterVec["outcome"],
     }
 }

@@ -26,6 +26,11 @@ pub fn in_headers(head: &Parts) -> Option<Credential<'_>> {
         .or_else(|| authorization(text(head, AUTHORIZATION.as_str())?))
 }
 
+/// Whether the head holds an API key, right or wrong.
+pub fn sends_a_key(head: &Parts) -> bool {
+    matches!(find(head), Some(Credential::Key(_)))
+}
+
 /// A header's value; an empty one is none.
 fn text<'a>(head: &'a Parts, name: &str) -> Option<&'a str> {
     // What is not text cannot be a key; `?` must not hide that something was sent.

@@ -8,6 +8,7 @@ mod store;
 
 pub use self::access::Access;
 pub use self::caller::{Caller, Identity, Rights};
+pub use self::credential::sends_a_key;
 pub use self::store::{KeyRecord, KeyStore, NewKey};
 
 /// What a caller may do; `Admin` includes the others, `Write` never reads.

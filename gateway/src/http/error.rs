@@ -11,7 +11,9 @@ use super::split::EVENTS_MAX;
 use super::surface::AmplitudeRefusal;
 use super::verdict::Verdicts;
 use crate::auth::AuthError;
+use crate::idempotency::IdempotencyError;
 use crate::push::InvalidCursor;
+use crate::quota::QuotaError;
 
 /// Everything that is answered with a problem document. `Display` is its `detail`.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +27,10 @@ pub enum ApiError {
     MethodNotAllowed { method: Method },
     #[error("{0}")]
     Auth(#[from] AuthError),
+    #[error("{0}")]
+    Quota(#[from] QuotaError),
+    #[error("{0}")]
+    Idempotency(#[from] IdempotencyError),
     #[error("`results` is {found:?}; it can be `all` (the default) or `errors`")]
     InvalidQuery { found: String },
     #[error(
@@ -103,6 +109,7 @@ impl ApiError {
             Self::InvalidQuery { .. }
             | Self::UnusableParameter { .. }
             | Self::InvalidCursor(_)
+            | Self::Idempotency(IdempotencyError::InvalidKey)
             | Self::EmptyBody
             | Self::EmptyBatch
             | Self::Unreadable { .. }
@@ -118,11 +125,15 @@ impl ApiError {
             Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
             Self::ImportTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ImportsAway => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Quota(QuotaError::Exhausted(_)) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Idempotency(IdempotencyError::OtherRequest) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Idempotency(IdempotencyError::InFlight) => StatusCode::CONFLICT,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::BodyTooLarge | Self::DecompressedTooLarge | Self::TooManyEvents { .. } => {
-                StatusCode::PAYLOAD_TOO_LARGE
-            }
+            Self::BodyTooLarge
+            | Self::DecompressedTooLarge
+            | Self::TooManyEvents { .. }
+            | Self::Quota(QuotaError::Unaffordable { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType { .. } | Self::UnsupportedEncoding { .. } => {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
@@ -152,6 +163,11 @@ impl ApiError {
             Self::UpgradeRequired { .. } => "upgrade_required",
             Self::TooManySockets => "too_many_sockets",
             Self::StreamUnavailable => "stream_unavailable",
+            Self::Quota(QuotaError::Exhausted(_)) => "rate_limited",
+            Self::Quota(QuotaError::Unaffordable { .. }) => "batch_exceeds_limit",
+            Self::Idempotency(IdempotencyError::InvalidKey) => "invalid_idempotency_key",
+            Self::Idempotency(IdempotencyError::OtherRequest) => "idempotency_key_reused",
+            Self::Idempotency(IdempotencyError::InFlight) => "request_in_flight",
             Self::UnsupportedMediaType { .. } => "unsupported_media_type",
             Self::UnsupportedEncoding { .. } => "unsupported_encoding",
             Self::EmptyBody => "empty_body",
@@ -185,6 +201,9 @@ impl ApiError {
             }
             Self::InvalidCursor(_) => "The cursor cannot be used",
             Self::UpgradeRequired { .. } => "A WebSocket is needed",
+            Self::Quota(QuotaError::Exhausted(_)) => "Too much in too short a time",
+            Self::Idempotency(IdempotencyError::InFlight) => "The same request is being worked on",
+            Self::Idempotency(_) => "The idempotency key cannot be used",
             Self::UnsupportedMediaType { .. } => "Unsupported media type",
             Self::UnsupportedEncoding { .. } => "Unsupported content encoding",
             Self::EmptyBody | Self::EmptyBatch => "Nothing to do",
@@ -192,9 +211,10 @@ impl ApiError {
                 "The body cannot be read"
             }
             Self::BodyTimeout { .. } => "The body took too long",
-            Self::BodyTooLarge | Self::DecompressedTooLarge | Self::TooManyEvents { .. } => {
-                "The request is too large"
-            }
+            Self::BodyTooLarge
+            | Self::DecompressedTooLarge
+            | Self::TooManyEvents { .. }
+            | Self::Quota(QuotaError::Unaffordable { .. }) => "The request is too large",
             Self::BrokerAway
             | Self::Overloaded
             | Self::NotAllStored(_)
@@ -227,8 +247,12 @@ impl ApiError {
             Self::UpgradeRequired { .. } => {
                 (header::UPGRADE, HeaderValue::from_static("websocket"))
             }
+            Self::Quota(error) => match error.retry_after() {
+                Some(seconds) => (header::RETRY_AFTER, seconds.into()),
+                None => return HeaderMap::new(),
+            },
             Self::BrokerAway => (header::RETRY_AFTER, HeaderValue::from_static("2")),
-            _ if matches!(self.status().as_u16(), 408 | 503) => {
+            _ if matches!(self.status().as_u16(), 408 | 409 | 503) => {
                 (header::RETRY_AFTER, HeaderValue::from_static("1"))
             }
             _ => return HeaderMap::new(),

@@ -1,4 +1,5 @@
-//! What every answer gets at the very end: its request id, its problem document, its count.
+//! What every answer gets at the very end: its request id, its problem document, its count, its place
+//! among the stored answers.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -9,6 +10,7 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::error::{Dialect, Problem};
+use crate::idempotency::Attempt;
 use crate::metrics::GatewayMetrics;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -18,11 +20,15 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 
 pub async fn finish(
     State(metrics): State<GatewayMetrics>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let id = request_id(request.headers());
     let uri = request.uri().clone();
+    let attempt = Attempt::of(request.headers());
+    if let Some(attempt) = &attempt {
+        request.extensions_mut().insert(attempt.clone());
+    }
     let mut response = next.run(request).await;
     let status = response.status();
     metrics.responses_total.with_label_values(&[status.as_str()]).inc();
@@ -37,7 +43,10 @@ pub async fn finish(
         response.headers_mut().insert(header::CONTENT_TYPE, json);
     }
     response.headers_mut().insert(REQUEST_ID.clone(), id);
-    response
+    match attempt {
+        Some(attempt) => attempt.settle(response).await,
+        None => response,
+    }
 }
 
 /// The client's own id, when it is short and printable; else a new one.

@@ -50,6 +50,7 @@ pub async fn show(
 ) -> Result<Json<Job>, ApiError> {
     let (head, _body) = request.into_parts();
     let caller = gateway.access.authorize(&head, Right::Write).await?;
+    gateway.charge(&head, &caller).await?;
     let id: Uuid = id.parse().map_err(|_| ApiError::NoSuchImport)?;
     let job = gateway.jobs.store.find(id).await.map_err(|error| imports_away(&error))?;
     // A job shows rows of its file: to its sender, and to admins.
@@ -62,6 +63,7 @@ pub async fn show(
 impl Gateway {
     async fn create_import(&self, head: &Parts, body: &mut Body) -> Result<Job, ApiError> {
         let caller = self.access.authorize(head, Right::Write).await?;
+        self.charge(head, &caller).await?;
         let (order, name) = order(head, &caller)?;
         let encoding = content::encoding(&head.headers)?;
         if encoding == Some(Encoding::Deflate) {

@@ -6,6 +6,7 @@ mod cors;
 mod error;
 mod finish;
 mod imports;
+mod limit;
 mod server;
 mod split;
 mod submit;
@@ -37,14 +38,18 @@ use crate::auth::Access;
 use crate::budget::Budget;
 use crate::config::Origins;
 use crate::docs;
+use crate::idempotency::Idempotency;
 use crate::import::jobs::Jobs;
 use crate::metrics::GatewayMetrics;
 use crate::publisher::Publisher;
 use crate::push::{self, Push};
+use crate::quota::Quotas;
 
 /// Everything a request may need.
 pub struct Gateway {
     pub access: Access,
+    pub quotas: Quotas,
+    pub idempotency: Idempotency,
     pub publisher: Publisher,
     pub budget: Budget,
     pub push: Push,
@@ -100,11 +105,12 @@ fn router(gateway: Arc<Gateway>, context: &Context) -> Router {
         .merge(push::routes())
         .route("/api/imports", post(imports::create))
         .route("/api/imports/{id}", get(imports::show))
-        .with_state(gateway)
+        .with_state(gateway.clone())
         .merge(docs::router())
         .merge(admin::router(context.registry.clone(), context.readiness.clone()))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(gateway, limit::limit))
 }
 
 async fn not_found(request: Request) -> ApiError {

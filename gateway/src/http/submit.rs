@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tracing::error;
-use uuid::Uuid;
 
 use super::Gateway;
 use super::body::{self, BODY_BYTES_MAX};
@@ -22,8 +21,9 @@ use super::error::ApiError;
 use super::split::Shape;
 use super::surface::{self, Door, Submission, Surface};
 use super::verdict::{Reason, Verdicts, Wanted};
-use crate::auth::{Access, AuthError, Caller, Right};
+use crate::auth::{Access, Caller, Right};
 use crate::budget::Share;
+use crate::idempotency::{Attempt, Names};
 use crate::publisher::Origin;
 
 /// How much is parsed before other requests on this thread get their turn.
@@ -50,6 +50,13 @@ enum Taken {
         queued: Result<Delivery, PublishError>,
         refused: Option<Reason>,
     },
+}
+
+/// Who sends, and what names events that bring neither an id nor a time.
+#[derive(Clone, Copy)]
+struct Sender<'a> {
+    caller: &'a Caller,
+    names: Names,
 }
 
 /// What cannot be an event.
@@ -81,12 +88,19 @@ impl Gateway {
         if door == Door::Validation {
             return surface::answer_validation(self.validate(&submission, &caller).await?);
         }
+        if door.is_native()
+            && let Some(answer) = self.idempotency.begin(head, &caller, &bytes).await?
+        {
+            return Ok(answer);
+        }
+        self.charge_events(head, submission.events.len()).await?;
+        let sender = Sender { caller: &caller, names: Attempt::names(head) };
         let _turn = self.publisher.turn(submission.events.len(), bytes.len()).await;
         if !self.publisher.is_reachable() {
             return Err(ApiError::BrokerAway); // They may have gone while we waited.
         }
         let origin = Origin { surface: surface.name(), headers: Headers::default() };
-        let taken = self.publish(&submission, &caller, &origin).await?;
+        let taken = self.publish(&submission, sender, &origin).await?;
         let (wanted, body_bytes) = (submission.wanted, bytes.len());
         drop(submission);
         drop(bytes);
@@ -96,25 +110,29 @@ impl Gateway {
     }
 
     /// Who sends, unless only the body can say so.
-    async fn admit(&self, door: Door, head: &Parts) -> Result<Option<Caller>, AuthError> {
-        if door.is_native() {
-            return self.access.authorize_writer(head).await.map(Some);
-        }
-        if !Access::is_named_in(head) {
+    async fn admit(&self, door: Door, head: &Parts) -> Result<Option<Caller>, ApiError> {
+        let caller = if door.is_native() {
+            self.access.authorize_writer(head).await?
+        } else if Access::is_named_in(head) {
+            self.access.authorize(head, Right::Write).await?
+        } else {
             return Ok(None);
-        }
-        self.access.authorize(head, Right::Write).await.map(Some)
+        };
+        self.charge_bringer(head, &caller).await?;
+        Ok(Some(caller))
     }
 
     async fn admit_by_body(
         &self,
         head: &Parts,
         submission: &Submission<'_>,
-    ) -> Result<Caller, AuthError> {
-        match &submission.key {
-            Some(key) => self.access.authorize_secret(key, Right::Write).await,
-            None => self.access.authorize(head, Right::Write).await,
-        }
+    ) -> Result<Caller, ApiError> {
+        let caller = match &submission.key {
+            Some(key) => self.access.authorize_secret(key, Right::Write).await?,
+            None => self.access.authorize(head, Right::Write).await?,
+        };
+        self.charge_bringer(head, &caller).await?;
+        Ok(caller)
     }
 
     /// Refuses what would be in vain before it reads anything.
@@ -144,14 +162,14 @@ impl Gateway {
     async fn publish(
         &self,
         submission: &Submission<'_>,
-        caller: &Caller,
+        sender: Sender<'_>,
         origin: &Origin,
     ) -> Result<Vec<Taken>, ApiError> {
         let mut taken = Vec::with_capacity(submission.events.len());
         let mut canonical = Vec::new();
         let mut turn = Turn::default();
         for (index, bytes) in submission.events.iter().enumerate() {
-            taken.push(match judge(submission, index, caller, &mut canonical)? {
+            taken.push(match judge(submission, index, sender, &mut canonical)? {
                 Ok(event) => {
                     let queued = self.publisher.publish(&event, &canonical, origin);
                     Taken::Sent { event_id: event.event_id, queued, refused: None }
@@ -178,10 +196,11 @@ impl Gateway {
         caller: &Caller,
     ) -> Result<Verdicts, ApiError> {
         let mut verdicts = Verdicts::new(submission.wanted, submission.events.len());
+        let sender = Sender { caller, names: Names::default() };
         let mut canonical = Vec::new();
         let mut turn = Turn::default();
         for (index, bytes) in submission.events.iter().enumerate() {
-            match judge(submission, index, caller, &mut canonical)? {
+            match judge(submission, index, sender, &mut canonical)? {
                 Ok(event) => {
                     canonical.clear();
                     event.write_json(Some(Timestamp::now()), &mut canonical);
@@ -266,12 +285,12 @@ impl Turn {
 fn judge(
     submission: &Submission<'_>,
     index: usize,
-    caller: &Caller,
+    sender: Sender<'_>,
     canonical: &mut Vec<u8>,
 ) -> Result<Result<Event, Refused>, ApiError> {
     let bytes = &submission.events[index];
-    let reason = match parse(submission, bytes, caller, canonical) {
-        Ok(event) if caller.may_act_for(&event.user_id) => return Ok(Ok(event)),
+    let reason = match parse(submission, index, sender, canonical) {
+        Ok(event) if sender.caller.may_act_for(&event.user_id) => return Ok(Ok(event)),
         Ok(_) => user_mismatch(submission.shape, index),
         Err(invalid) if is_no_event_at_all(submission.shape, &invalid) => {
             return Err(unreadable(&invalid));
@@ -285,8 +304,8 @@ fn judge(
 /// processor would not read must not be accepted here.
 fn parse(
     submission: &Submission<'_>,
-    bytes: &[u8],
-    caller: &Caller,
+    index: usize,
+    sender: Sender<'_>,
     canonical: &mut Vec<u8>,
 ) -> Result<Event, InvalidEvent> {
     const CANONICAL_BYTES_MAX: usize = EVENT_BYTES_MAX + REWRITE_BYTES_MAX;
@@ -295,10 +314,11 @@ fn parse(
         received_at: now,
         now,
         source: submission.surface.name(),
-        user: caller.confined_to.as_deref(),
+        user: sender.caller.confined_to.as_deref(),
         bytes_max: EVENT_BYTES_MAX,
     };
-    let unnamed = || Uuid::now_v7().to_string();
+    let unnamed = || sender.names.of(index);
+    let bytes = &submission.events[index];
     let event = event::parse_as(submission.format, bytes, &arrival, unnamed)?;
     canonical.clear();
     event.write_json(None, canonical);

@@ -165,6 +165,7 @@ impl Socket {
     /// Everything that can be refused is refused here, before a socket is open.
     async fn open(gateway: &Arc<Gateway>, stream: Stream, head: &Parts) -> Result<Self, ApiError> {
         let (ticket, caller) = Ticket::admit(gateway, stream, head).await?;
+        gateway.charge(head, &caller).await?;
         let mut wanted = filter::wanted(stream, head.uri.query().unwrap_or_default())?;
         if let Some(user_id) = &caller.confined_to {
             wanted.filter.limit_to(stream, user_id);

@@ -102,7 +102,7 @@ async fn a_configuration_is_shown_without_secrets_and_judged() {
     let _topics = tallyman.start(&[]).await;
     let good = tallyman.run(&["check-config"]).await;
     assert_eq!(good.status.code(), Some(0), "{}", stdout(&good));
-    for line in ["database_url = ***", "gateway_listen = 0.0.0.0:8080", "kafka: reachable"] {
+    for line in ["redis_url = ***", "gateway_listen = 0.0.0.0:8080", "redis: reachable"] {
         assert!(stdout(&good).contains(line), "{line}\n{}", stdout(&good));
     }
     let elsewhere = Installation::on("127.0.0.1:1".to_owned()).await;

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
-use common::config::{KafkaConfig, PostgresConfig};
+use common::config::{KafkaConfig, PostgresConfig, RedisConfig};
 use common::daemon::Context;
 use common::kafka::{GroupOffsets, RangeReader, Record, TopicPartition};
+use fred::prelude::{Client as RedisClient, ClientLike, KeysInterface};
 use gateway::App;
 use gateway::auth::{KeyStore, Right};
 use gateway::config::{Cli, Command};
@@ -35,11 +36,12 @@ pub fn server(variable: &str) -> String {
     })
 }
 
-/// A database and topics that no other test has.
+/// Databases and topics that no other test has.
 pub struct Installation {
     database: String,
     database_url: String,
     brokers: String,
+    redis_url: String,
     prefix: String,
 }
 
@@ -62,7 +64,13 @@ impl Installation {
         connections.spawn(connection);
         common::migrate::migrate(&mut client).await.unwrap();
         let prefix = format!("{database}-");
-        Self { database, database_url, brokers, prefix }
+        let redis_url = own_redis_database().await;
+        Self { database, database_url, brokers, redis_url, prefix }
+    }
+
+    /// The same with a Redis of the test's own.
+    pub fn with_redis(self, redis_url: String) -> Self {
+        Self { redis_url, ..self }
     }
 
     /// The command line of a gateway of this installation.
@@ -72,6 +80,7 @@ impl Installation {
         all.extend_from_slice(&["--database-url", &self.database_url]);
         all.extend_from_slice(&["--kafka-brokers", &self.brokers]);
         all.extend_from_slice(&["--kafka-topic-prefix", &self.prefix]);
+        all.extend_from_slice(&["--redis-url", &self.redis_url]);
         all
     }
 
@@ -124,6 +133,15 @@ impl Installation {
         }
     }
 
+    /// A client of this installation's Redis.
+    pub async fn redis(&self) -> RedisClient {
+        connected(&self.redis_url).await
+    }
+
+    pub async fn execute(&self, sql: &str) {
+        run_in(&self.database_url, sql).await;
+    }
+
     /// All records of `user-actions`, partition by partition.
     pub async fn records(&self) -> Vec<Record> {
         let config = self.kafka();
@@ -167,11 +185,37 @@ impl Installation {
 
 /// Runs a statement in the database that all tests share.
 async fn administer(sql: &str) {
+    run_in(&server("DATABASE_URL"), sql).await;
+}
+
+async fn run_in(database_url: &str, sql: &str) {
     let (client, connection) =
-        tokio_postgres::connect(&server("DATABASE_URL"), tokio_postgres::NoTls).await.unwrap();
+        tokio_postgres::connect(database_url, tokio_postgres::NoTls).await.unwrap();
     let mut connections = JoinSet::new();
     connections.spawn(connection);
     client.batch_execute(sql).await.unwrap();
+}
+
+/// Takes the next of the server's databases and empties it: in turn, so that no two tests meet in one.
+async fn own_redis_database() -> String {
+    let redis_url = server("REDIS_URL");
+    let server = redis_url.split('/').take(3).collect::<Vec<_>>().join("/");
+    let taken: u64 = connected(&server).await.incr("tests:databases-taken").await.unwrap();
+    // fred reads an index as a byte.
+    let url = format!("{server}/{}", 1 + taken % 255);
+    flush(&connected(&url).await).await;
+    url
+}
+
+/// Forgets what is in one database.
+pub async fn flush(redis: &RedisClient) {
+    let _: () = redis.custom(fred::cmd!("FLUSHDB"), Vec::<String>::new()).await.unwrap();
+}
+
+async fn connected(redis_url: &str) -> RedisClient {
+    let client = common::redis::client(&RedisConfig { redis_url: redis_url.into() }).unwrap();
+    client.init().await.unwrap();
+    client
 }
 
 pub fn json_of(record: &Record) -> Value {

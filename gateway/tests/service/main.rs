@@ -1,4 +1,4 @@
-//! The gateway against real Kafka and Postgres.
+//! The gateway against real Kafka, Postgres and Redis.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
@@ -7,6 +7,7 @@ mod commands;
 mod connections;
 mod docs;
 mod encodings;
+mod idempotency;
 mod import;
 mod imports;
 mod installation;
@@ -15,7 +16,9 @@ mod listener;
 mod outage;
 mod problems;
 mod push;
+mod quota;
 mod raw;
+mod redis;
 mod shapes;
 mod stop;
 mod surfaces;

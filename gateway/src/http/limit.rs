@@ -1,0 +1,86 @@
+//! Lets no request go uncounted: makes its account, charges what no handler has charged, and tells
+//! the client how it stands.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::Gateway;
+use super::error::ApiError;
+use crate::auth::{self, Caller};
+use crate::quota::Meter;
+
+pub async fn limit(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    if is_exempt(request.method(), request.uri().path()) {
+        return next.run(request).await;
+    }
+    let (mut head, body) = request.into_parts();
+    let sends_a_key = auth::sends_a_key(&head);
+    let meter = gateway.quotas.meter(peer(&head), &head.headers);
+    head.extensions.insert(meter.clone());
+    let mut response = next.run(Request::from_parts(head, body)).await;
+    // Whoever was not let in by a key pays by address: also for a wrong path, or a wrong key.
+    let is_stranger = !sends_a_key || response.status() == StatusCode::UNAUTHORIZED;
+    if let Err(refused) = gateway.quotas.charge_rest(&meter, is_stranger).await {
+        response = ApiError::Quota(refused).into_response();
+    }
+    meter.write_headers(response.headers_mut());
+    response
+}
+
+/// Probes, metrics, the page and the documentation; and the question of a browser before a request,
+/// which never has a credential.
+fn is_exempt(method: &Method, path: &str) -> bool {
+    const PATHS: [&str; 7] =
+        ["/", "/livez", "/readyz", "/healthz", "/metrics", "/openapi.json", "/asyncapi.json"];
+    PATHS.contains(&path)
+        || path == "/docs"
+        || path.starts_with("/docs/")
+        || method == Method::OPTIONS
+}
+
+fn peer(head: &Parts) -> SocketAddr {
+    let nobody = || SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+    head.extensions.get().map_or_else(nobody, |ConnectInfo(peer)| *peer)
+}
+
+impl Gateway {
+    /// Charges a request whose caller is known now.
+    pub async fn charge(&self, head: &Parts, caller: &Caller) -> Result<(), ApiError> {
+        let Some(meter) = Meter::of(head) else { return Ok(()) };
+        Ok(self.quotas.charge(meter, caller).await?)
+    }
+
+    /// Charges a request that brings events; `charge_events` follows when it is known how many.
+    pub async fn charge_bringer(&self, head: &Parts, caller: &Caller) -> Result<(), ApiError> {
+        let Some(meter) = Meter::of(head) else { return Ok(()) };
+        Ok(self.quotas.charge_bringer(meter, caller).await?)
+    }
+
+    /// Charges a batch as a whole, where limits count events.
+    pub async fn charge_events(&self, head: &Parts, events: usize) -> Result<(), ApiError> {
+        let Some(meter) = Meter::of(head) else { return Ok(()) };
+        Ok(self.quotas.charge_events(meter, events).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_for_machines_and_readers_is_exempt() {
+        for path in ["/", "/livez", "/metrics", "/docs", "/docs/errors/not_found"] {
+            assert!(is_exempt(&Method::GET, path), "{path}");
+        }
+        for path in ["/api/events", "/docsx", "/livez/x", ""] {
+            assert!(!is_exempt(&Method::GET, path), "{path}");
+            assert!(is_exempt(&Method::OPTIONS, path), "{path}");
+        }
+    }
+}
