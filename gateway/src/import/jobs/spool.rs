@@ -1,7 +1,8 @@
 //! Uploads on disk: what of a job must survive this process.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -45,7 +46,8 @@ impl Spool {
 
     /// Begins an upload.
     pub fn create(&self, id: Uuid) -> io::Result<File> {
-        fs::create_dir_all(&self.0)?;
+        // People's data, in a directory that may lie among everybody's.
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
         let file = File::create_new(self.part(id))?;
         file.lock()?;
         Ok(file)
