@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tests::events::{Event, Expected};
 use tests::random::{Random, seed};
 use tests::send::{HttpSender, Raw};
-use tests::{Installation, Way, Workload, eventually};
+use tests::{Collector, Installation, Way, Workload, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_thousand_events_by_three_ways_are_counted_once() -> anyhow::Result<()> {
@@ -431,4 +431,47 @@ async fn a_sharp_rise_is_told_once_though_nothing_follows() -> anyhow::Result<()
 fn now_ms() -> u64 {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since_1970.expect("after 1970").as_millis() as u64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_trace_leads_from_the_request_to_the_row_and_the_notification() -> anyhow::Result<()> {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const CALLER: &str = "00f067aa0ba902b7";
+    let collector = Collector::start().await?;
+    let mut tallyman = Installation::new().await?;
+    tallyman.set("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url);
+    let (mut gateway, http) = tallyman.start_gateway().await?;
+    let mut processor = tallyman.start_processor()?;
+    let mut alerter = tallyman.start_alerter()?;
+    let like = |n: u32| json!({"type": "like", "userId": format!("u{n}"), "postId": "traced"});
+    let first_nine: Vec<_> = (0..9).map(like).collect();
+    ensure!(http.post("/api/events", json!(first_nine).to_string()).await?.status == 202);
+    tallyman.wait_drained().await?;
+
+    let traced = reqwest::Client::new()
+        .post(format!("{}/api/events", http.url))
+        .header("x-api-key", &http.key)
+        .header("traceparent", format!("00-{TRACE}-{CALLER}-01"));
+    ensure!(traced.body(like(9).to_string()).send().await?.status() == 202);
+    let way = eventually("all three have told their part", Duration::from_secs(60), async || {
+        let told = collector.told(TRACE);
+        ensure!(told.len() >= 3, "{told:?}");
+        Ok(told)
+    });
+    let way = way.await.map_err(|error| tallyman.with_logs(&error))?;
+    let mut place = CALLER.to_owned();
+    for name in ["submit", "judge", "alert"] {
+        let part =
+            way.iter().find(|it| it.name == name).with_context(|| format!("{name}: {way:?}"))?;
+        ensure!(part.parent == place, "{name} goes on from {place}: {way:?}");
+        place.clone_from(&part.span);
+    }
+    let told = tallyman.read("notifications").await?;
+    let place = format!("00-{TRACE}-{place}-01");
+    let headers: Vec<_> = told.iter().filter_map(|it| it.headers.text("traceparent")).collect();
+    ensure!(headers == [place.as_str()], "{headers:?}");
+    for program in [&mut gateway, &mut processor, &mut alerter] {
+        program.stop().await?;
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@ use common::kafka::{
     GroupOffsets, Headers, KafkaError, Outgoing, PartitionReader, Partitions, RangeReader,
     ReadLimits, TopicPartition, TransactionError, TransactionalProducer,
 };
+use common::trace;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -20,7 +21,7 @@ use crate::position::{self, Torn};
 use crate::readiness::{Begun, Taking};
 use crate::rules::Rules;
 use crate::state::UnreadableState;
-use crate::watch::{Changes, Watch};
+use crate::watch::{Alert, Changes, Watch};
 use crate::windows::Now;
 
 /// What all partitions of this instance share.
@@ -229,7 +230,8 @@ impl Partition {
                 Some(batch) => {
                     records = batch.records.len() as u64;
                     for record in &batch.records {
-                        taken.watch.observe(record.value.as_deref().unwrap_or_default(), now);
+                        let value = record.value.as_deref().unwrap_or_default();
+                        taken.watch.observe(value, trace::place_in(&record.headers), now);
                     }
                     taken.next = batch.to;
                 }
@@ -276,55 +278,65 @@ impl Partition {
     /// Notifications, changed state and the offset of what caused them: all of it or nothing.
     async fn commit(&self, taken: &mut Taken) -> Result<(), Lost> {
         let begun = Instant::now();
-        let Changes { notifications, states } = taken.watch.take_changes();
+        let Changes { alerts, states } = taken.watch.take_changes();
         let producer = &taken.producer;
         producer.begin()?;
-        for notification in &notifications {
-            let value = serde_json::to_vec(notification).expect("a notification becomes JSON");
-            let key = notification.subject.as_bytes();
-            self.send(producer, &self.shared.notification_topic, None, key, &value).await?;
+        for alert in &alerts {
+            self.notify(producer, alert).await?;
         }
         kill_point("alerter_in_transaction");
-        let partition = Some(self.source.partition);
         for (key, value) in &states {
-            let topic = &self.shared.state_topic;
-            self.send(producer, topic, partition, key.as_bytes(), value).await?;
+            self.keep(producer, key.as_bytes(), value).await?;
         }
         let position = position::encode(taken.next);
-        self.send(
-            producer,
-            &self.shared.state_topic,
-            partition,
-            position::KEY.as_bytes(),
-            &position,
-        )
-        .await?;
+        self.keep(producer, position::KEY.as_bytes(), &position).await?;
         kill_point("alerter_before_commit");
         producer.commit(&self.source, taken.next).await?;
         kill_point("alerter_after_commit");
         debug!(source = %self.source, next = taken.next, states = states.len(),
-            notifications = notifications.len(), "committed");
+            notifications = alerts.len(), "committed");
         let metrics = &self.shared.metrics;
         metrics.transaction_seconds.observe(begun.elapsed().as_secs_f64());
         metrics.states_written_total.inc_by(states.len() as u64);
-        for notification in &notifications {
+        for Alert { notification, .. } in &alerts {
             let rule = notification.data.rule.name();
             metrics.notifications_total.with_label_values(&[rule]).inc();
         }
         Ok(())
     }
 
-    async fn send(
+    async fn notify(&self, producer: &TransactionalProducer, alert: &Alert) -> Result<(), Lost> {
+        let mut headers = Headers::default();
+        if let Some(place) = alert.place {
+            headers.push(trace::HEADER, trace::tell("alert", place, SystemTime::now()).to_string());
+        }
+        let notification = &alert.notification;
+        let value = serde_json::to_vec(notification).expect("a notification becomes JSON");
+        let record = Outgoing {
+            topic: &self.shared.notification_topic,
+            partition: None,
+            key: Some(notification.subject.as_bytes()),
+            value: Some(&value),
+            headers: &headers,
+        };
+        Ok(producer.send(&record).await?)
+    }
+
+    /// Writes a record of the state, which lies in the partition of the same number.
+    async fn keep(
         &self,
         producer: &TransactionalProducer,
-        topic: &str,
-        partition: Option<i32>,
         key: &[u8],
         value: &[u8],
     ) -> Result<(), Lost> {
         const NO_HEADERS: &Headers = &Headers(Vec::new());
-        let (key, value) = (Some(key), Some(value));
-        let record = Outgoing { topic, partition, key, value, headers: NO_HEADERS };
+        let record = Outgoing {
+            topic: &self.shared.state_topic,
+            partition: Some(self.source.partition),
+            key: Some(key),
+            value: Some(value),
+            headers: NO_HEADERS,
+        };
         Ok(producer.send(&record).await?)
     }
 

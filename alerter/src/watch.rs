@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use common::notification::Notification;
+use common::trace::TraceContext;
 
 use crate::action::{Action, NotAnAction};
 use crate::notifier::{self, About};
@@ -26,9 +27,19 @@ pub struct Watch {
     /// Objects with windows that are over, by the moment (of the steady clock) to look at them.
     settling: BTreeMap<i64, Vec<Arc<str>>>,
     changed: Vec<Arc<str>>,
-    notifications: Vec<Notification>,
+    alerts: Vec<Alert>,
+    /// Where the action being taken in stands in a trace.
+    place: Option<TraceContext>,
     noticed: Noticed,
     key: String,
+}
+
+/// What is to be told, and where the way of the action that caused it stands in a trace.
+#[derive(Debug)]
+pub struct Alert {
+    pub notification: Notification,
+    /// None of a finding over a whole window.
+    pub place: Option<TraceContext>,
 }
 
 /// What was noticed since it was asked for last, for the metrics.
@@ -43,7 +54,7 @@ pub struct Noticed {
 /// What a transaction has to write.
 #[derive(Debug, Default)]
 pub struct Changes {
-    pub notifications: Vec<Notification>,
+    pub alerts: Vec<Alert>,
     /// Key and value of each changed object.
     pub states: Vec<(Arc<str>, Vec<u8>)>,
 }
@@ -57,7 +68,8 @@ impl Watch {
             open: BTreeMap::new(),
             settling: BTreeMap::new(),
             changed: Vec::new(),
-            notifications: Vec::new(),
+            alerts: Vec::new(),
+            place: None,
             noticed: Noticed::default(),
             key: String::new(),
         }
@@ -96,7 +108,8 @@ impl Watch {
     }
 
     /// Takes in one record.
-    pub fn observe(&mut self, value: &[u8], now: Now) {
+    pub fn observe(&mut self, value: &[u8], place: Option<TraceContext>, now: Now) {
+        self.place = place;
         if let Err(_not_an_action) = self.try_observe(value, now) {
             self.noticed.unreadable += 1;
         }
@@ -151,14 +164,14 @@ impl Watch {
     }
 
     pub fn has_changes(&self) -> bool {
-        !self.changed.is_empty() || !self.notifications.is_empty()
+        !self.changed.is_empty() || !self.alerts.is_empty()
     }
 
     /// What is to be written now. When that fails, the whole of this is to be thrown away.
     pub fn take_changes(&mut self) -> Changes {
         let window_ms = self.rules.timing.window_ms;
         let mut changes = Changes {
-            notifications: std::mem::take(&mut self.notifications),
+            alerts: std::mem::take(&mut self.alerts),
             states: Vec::with_capacity(self.changed.len()),
         };
         for key in self.changed.drain(..) {
@@ -188,7 +201,8 @@ impl Watch {
                 event_type: &action.event_type,
                 owner: object.owner(),
             };
-            self.notifications.push(notifier::milestone(&about, milestone, at_ms));
+            let notification = notifier::milestone(&about, milestone, at_ms);
+            self.alerts.push(Alert { notification, place: self.place });
         }
         if object.born_by(at_ms) {
             self.reconsider(key);
@@ -275,7 +289,8 @@ impl Watch {
                 event_type: SpikeRule::EVENT_TYPE,
                 owner: object.owner(),
             };
-            self.notifications.push(notifier::spike(&about, timing, window, observed, anomaly));
+            let notification = notifier::spike(&about, timing, window, observed, anomaly);
+            self.alerts.push(Alert { notification, place: None });
         }
     }
 }
@@ -314,6 +329,10 @@ mod tests {
     const START_MS: i64 = 1_795_000_000_000 / MINUTE_MS * MINUTE_MS;
 
     /// A watch and the steady clock; the wall clock is far behind what happens, as in a replay.
+    fn notifications(watch: &mut Watch) -> Vec<Notification> {
+        watch.take_changes().alerts.into_iter().map(|alert| alert.notification).collect()
+    }
+
     struct Bench {
         watch: Watch,
         now: Now,
@@ -342,7 +361,7 @@ mod tests {
                 "type": event_type, "userId": "u", "objectType": "post", "objectId": post,
                 "occurredAt": at.to_string(),
             });
-            self.watch.observe(action.to_string().as_bytes(), self.now);
+            self.watch.observe(action.to_string().as_bytes(), None, self.now);
         }
 
         fn likes(&mut self, post: &str, minute: i64, count: i64) {
@@ -364,7 +383,7 @@ mod tests {
 
         /// The minutes and counts of the spikes told since the last time.
         fn spikes(&mut self) -> Vec<(i64, f64)> {
-            let told = self.watch.take_changes().notifications;
+            let told = notifications(&mut self.watch);
             let spikes = told.iter().filter(|it| it.data.rule == Rule::Spike);
             let minute_of = |at: jiff::Timestamp| (at.as_millisecond() - START_MS) / MINUTE_MS;
             spikes.map(|it| (minute_of(it.data.window.unwrap().start), it.data.observed)).collect()
@@ -452,7 +471,7 @@ mod tests {
         }
         second.watch.resume();
         second.likes("1", 20, 1);
-        let told = second.watch.take_changes().notifications;
+        let told = notifications(&mut second.watch);
         assert_eq!(told[0].data.text, "Post 1 reached 100 likes");
         second.reach(22);
         second.wait(0);

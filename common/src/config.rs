@@ -26,6 +26,21 @@ pub struct DaemonConfig {
     /// After SIGTERM the daemon finishes what it took within this many seconds.
     #[arg(long, env = "GRACE_SECONDS", default_value_t = 20, global = true)]
     pub grace_seconds: u64,
+    #[command(flatten)]
+    pub trace: TraceConfig,
+}
+
+/// Whether the way of single actions is told, and to whom.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TraceConfig {
+    /// An OpenTelemetry collector that takes traces over HTTP, such as http://127.0.0.1:4318;
+    /// without one nothing is told.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", global = true)]
+    pub otlp_endpoint: Option<String>,
+    /// Share of requests that begin a trace, from 0 to 1; those that come with a `traceparent`
+    /// belong to one if it says so.
+    #[arg(long, env = "TRACE_RATIO", default_value_t = 0.0, value_name = "SHARE", global = true)]
+    pub trace_ratio: f64,
 }
 
 impl DaemonConfig {

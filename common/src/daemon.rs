@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use crate::admin::Readiness;
 use crate::config::{DaemonConfig, LogFormat};
 use crate::tls;
+use crate::trace::Tracing;
 
 /// What the harness hands to a daemon.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +34,14 @@ where
 {
     init_logging(config);
     bound_memory_arenas();
+    tls::choose();
+    let _tracing = match Tracing::start(name, &config.trace) {
+        Ok(tracing) => tracing,
+        Err(error) => {
+            error!("{name} failed: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
     block_on(async {
         let context = Context::default();
         let mut signals = JoinSet::new();

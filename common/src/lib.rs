@@ -15,3 +15,4 @@ pub mod postgres;
 pub mod redis;
 pub mod tls;
 pub mod topic;
+pub mod trace;

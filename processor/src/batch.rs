@@ -7,6 +7,7 @@ use common::event::{
     REWRITE_BYTES_MAX,
 };
 use common::kafka::{Headers, Record, RecordBatch, TopicPartition};
+use common::trace::{self, TraceContext};
 use hashbrown::HashSet;
 use jiff::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
@@ -43,6 +44,8 @@ pub struct Candidate {
     pub key: EventKey,
     pub received_at: Timestamp,
     pub event: Event,
+    /// Where its way stands in a trace, for the few whose way is told.
+    pub trace: Option<TraceContext>,
 }
 
 /// What counters and rollups see of an event.
@@ -230,7 +233,8 @@ fn decode(
     if surface == Some(CLOUD_EVENTS) {
         event.identity = Identity::SourceAndId;
     }
-    Ok(Candidate { offset: record.offset, key: event.key(seed), received_at, event })
+    let trace = trace::place_in(&record.headers);
+    Ok(Candidate { offset: record.offset, key: event.key(seed), received_at, event, trace })
 }
 
 /// The identity of an event that brings neither id nor time: its place in the log.

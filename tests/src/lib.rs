@@ -1,6 +1,7 @@
 //! The language of the end-to-end tests: installations, programs, events, load, and what must be exact.
 
 pub mod alerts;
+pub mod collector;
 pub mod events;
 pub mod installation;
 pub mod kafka;
@@ -16,6 +17,7 @@ pub mod state;
 pub mod tally;
 pub mod wait;
 
+pub use collector::Collector;
 pub use events::{Expected, Workload};
 pub use installation::Installation;
 pub use load::Load;

@@ -13,6 +13,7 @@ mod submit;
 mod surface;
 mod tls;
 mod verdict;
+mod way;
 
 use std::convert::Infallible;
 use std::sync::Arc;

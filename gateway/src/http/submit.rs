@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
 use common::event::{self, Arrival, EVENT_BYTES_MAX, Event, InvalidEvent, REWRITE_BYTES_MAX};
-use common::kafka::{Delivery, Headers, PublishError};
+use common::kafka::{Delivery, PublishError};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -21,6 +21,7 @@ use super::error::ApiError;
 use super::split::Shape;
 use super::surface::{self, Door, Submission, Surface};
 use super::verdict::{Reason, Verdicts, Wanted};
+use super::way::Way;
 use crate::auth::{Access, Caller, Right};
 use crate::budget::Share;
 use crate::idempotency::{Attempt, Names};
@@ -33,12 +34,15 @@ pub async fn submit(gateway: &Gateway, door: Door, request: Request) -> Response
     let started = Instant::now();
     let (head, mut body) = request.into_parts();
     let mut surface = door.surface();
-    let answer = gateway.submit(door, &head, &mut body, &mut surface).await;
+    let way = Way::begin(&head.headers);
+    let answer = gateway.submit(door, &head, &mut body, &mut surface, &way).await;
     if answer.is_err() {
         body::discard(&head.headers, body).await;
     }
     gateway.metrics.submission_duration_seconds.observe(started.elapsed().as_secs_f64());
-    answer.unwrap_or_else(|error| surface.refuse(error))
+    let answer = answer.unwrap_or_else(|error| surface.refuse(error));
+    way.end(answer.status());
+    answer
 }
 
 /// What became of an event before anything was waited for.
@@ -73,6 +77,7 @@ impl Gateway {
         head: &Parts,
         body: &mut Body,
         surface: &mut Surface,
+        way: &Way,
     ) -> Result<Response, ApiError> {
         let known = self.admit(door, head).await?;
         door.check(head)?;
@@ -99,7 +104,7 @@ impl Gateway {
         if !self.publisher.is_reachable() {
             return Err(ApiError::BrokerAway); // They may have gone while we waited.
         }
-        let origin = Origin { surface: surface.name(), headers: Headers::default() };
+        let origin = Origin { surface: surface.name(), headers: way.headers() };
         let taken = self.publish(&submission, sender, &origin).await?;
         let (wanted, body_bytes) = (submission.wanted, bytes.len());
         drop(submission);

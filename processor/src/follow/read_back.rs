@@ -115,6 +115,7 @@ fn candidate(row: &Row) -> Candidate {
         key: EventKey::from(row.get::<_, Uuid>("event_key")),
         received_at: row.get("received_at"),
         event,
+        trace: None,
     }
 }
 

@@ -11,7 +11,7 @@ use common::failpoint::kill_point;
 use common::kafka::{
     GroupOffsets, Headers, Outgoing, TransactionError, TransactionalProducer, greatest_origin,
 };
-use common::topic;
+use common::{topic, trace};
 use deadpool_postgres::{Pool, Transaction};
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
@@ -141,6 +141,9 @@ impl Relay {
         let mut headers = Headers::default();
         headers.push("event_id", event.event_id.as_str());
         headers.push("origin", self.origin(row.offset));
+        if let Some(place) = row.trace {
+            headers.push(trace::HEADER, place.to_string());
+        }
         let record = Outgoing {
             topic: &self.topics.unique_actions,
             partition: None,

@@ -5,13 +5,14 @@ mod encode;
 mod error;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use common::event::EventKey;
 use common::failpoint::kill_point;
+use common::trace;
 use deadpool_postgres::{Pool, Transaction};
 use futures_util::SinkExt;
 use hashbrown::{HashMap, HashSet};
@@ -262,9 +263,19 @@ impl Judge {
         let known = batch.candidates.iter().map(|it| it.key).collect();
         let mut stored = std::mem::take(&mut batch.candidates);
         stored.retain(|it| new.contains(&it.key));
+        tell_ways(&mut stored, started);
         let source = self.source.clone();
         let (from, to) = (batch.from, batch.to);
         Verdict { known, judged: Judged { source, from, to, generation, stored, dead } }
+    }
+}
+
+/// Tells of those whose way is told that they are stored now.
+fn tell_ways(stored: &mut [Candidate], started: Instant) {
+    for row in stored {
+        if let Some(place) = &mut row.trace {
+            *place = trace::tell("judge", *place, SystemTime::now() - started.elapsed());
+        }
     }
 }
 
