@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::body::{BODY_BYTES_MAX, DECOMPRESSED_BYTES_MAX};
 use super::split::EVENTS_MAX;
@@ -319,12 +320,34 @@ pub struct Problem {
 }
 
 /// One thing that is wrong.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Item {
     pub code: &'static str,
+    /// Into the request's body (RFC 6901).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub pointer: Option<Cow<'static, str>>,
     pub detail: String,
+}
+
+/// What is wrong and what to do (RFC 9457), with members of our own.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProblemDocument<'a> {
+    /// The page of its code.
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    /// Stable; explained under its `type`.
+    code: &'a str,
+    /// The same as `detail`, under the name that some SDKs look for.
+    message: &'a str,
+    request_id: &'a str,
+    errors: &'a [Item],
+    #[serde(flatten)]
+    verdicts: Option<&'a Verdicts>,
 }
 
 impl Problem {
@@ -347,22 +370,7 @@ impl Problem {
     }
 
     fn document(&self, instance: &str, request_id: &str) -> Vec<u8> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Document<'a> {
-            r#type: String,
-            title: &'a str,
-            status: u16,
-            detail: &'a str,
-            instance: &'a str,
-            code: &'a str,
-            message: &'a str,
-            request_id: &'a str,
-            errors: &'a [Item],
-            #[serde(flatten)]
-            verdicts: Option<&'a Verdicts>,
-        }
-        let document = Document {
+        let document = ProblemDocument {
             r#type: format!("/docs/errors/{}", self.code),
             title: self.title,
             status: self.status,

@@ -31,10 +31,12 @@ use jiff::SignedDuration;
 use tower::Service;
 use tower_http::normalize_path::NormalizePath;
 
-pub use self::error::ApiError;
+pub use self::error::{ApiError, ProblemDocument};
 pub use self::server::Server;
-use self::surface::{COMPATIBILITY, Door};
+use self::surface::COMPATIBILITY;
+pub use self::surface::Door;
 pub use self::tls::Tls;
+pub use self::verdict::Verdicts;
 use crate::auth::Access;
 use crate::budget::Budget;
 use crate::config::Origins;
@@ -92,11 +94,16 @@ impl Routes {
     }
 }
 
-fn router(gateway: Arc<Gateway>, context: &Context) -> Router {
-    let mut router = Router::new();
+/// Where events can be sent, and in whose words.
+pub fn doors() -> impl Iterator<Item = (&'static str, Door)> {
     let native = SUBMISSIONS.map(|path| (path, Door::Native));
     let validation = [("/api/events/validate", Door::Validation)];
-    for (path, door) in native.into_iter().chain(validation).chain(COMPATIBILITY) {
+    native.into_iter().chain(validation).chain(COMPATIBILITY)
+}
+
+fn router(gateway: Arc<Gateway>, context: &Context) -> Router {
+    let mut router = Router::new();
+    for (path, door) in doors() {
         let submit = move |State(gateway): State<Arc<Gateway>>, request| async move {
             submit::submit(&gateway, door, request).await
         };

@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::error::Item;
 
 /// One verdict per event, in input order.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Verdicts {
     pub accepted: usize,
     pub rejected: usize,
@@ -19,7 +20,7 @@ pub struct Verdicts {
     wanted: Wanted,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
     index: usize,
@@ -30,10 +31,11 @@ pub struct Verdict {
     pub reason: Option<Reason>,
     /// What would be stored, where nothing is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     event: Option<Box<RawValue>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     Accepted,
@@ -48,12 +50,13 @@ impl Verdict {
 }
 
 /// Why an event was not accepted.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Reason {
     pub code: &'static str,
     /// Into the request body; nothing in it can mend a `retry`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
+    #[schema(value_type = String)]
     pub detail: Cow<'static, str>,
 }
 
@@ -113,7 +116,7 @@ impl Verdicts {
     }
 
     /// Events judged so far.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.accepted + self.rejected + self.retry
     }
 

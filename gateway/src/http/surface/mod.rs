@@ -88,6 +88,27 @@ pub struct Submission<'a> {
 }
 
 impl Door {
+    /// Whose SDKs come here.
+    pub fn vendor(self) -> &'static str {
+        match self {
+            Self::Native | Self::Validation => "Tallyman",
+            Self::Segment | Self::SegmentCall(_) => "Segment and RudderStack",
+            Self::PostHog | Self::PostHogV1 => "PostHog",
+            Self::Amplitude => "Amplitude",
+        }
+    }
+
+    /// What can be done here, for the API's description.
+    pub fn summary(self) -> &'static str {
+        match self {
+            Self::Native => "Send events",
+            Self::Validation => "Judge events without storing them",
+            Self::Segment => "Send a batch of calls",
+            Self::SegmentCall(_) => "Send one call",
+            Self::PostHog | Self::PostHogV1 | Self::Amplitude => "Send events as the SDK does",
+        }
+    }
+
     /// A compatibility client may carry its key in the body, and must not be refused for one bad event.
     pub fn is_native(self) -> bool {
         matches!(self, Self::Native | Self::Validation)
