@@ -37,6 +37,7 @@ pub fn declared(headers: &HeaderMap) -> Result<Declared, ApiError> {
         "application/cloudevents+json" | "application/cloudevents-batch+json" => {
             Ok(Declared::CloudEvents)
         }
+        "text/csv" | "application/csv" | "text/tab-separated-values" => Ok(Declared::Table),
         _ if is_surely_not_json(&essence) => Err(ApiError::UnsupportedMediaType { found: essence }),
         _ => Ok(Declared::Nothing),
     }
@@ -54,8 +55,7 @@ fn essence(value: &HeaderValue) -> String {
 }
 
 fn is_surely_not_json(essence: &str) -> bool {
-    const WHOLE: [&str; 16] = [
-        "application/csv",
+    const WHOLE: [&str; 14] = [
         "application/gzip",
         "application/grpc",
         "application/msgpack",
@@ -68,7 +68,6 @@ fn is_surely_not_json(essence: &str) -> bool {
         "application/xml",
         "application/yaml",
         "application/zip",
-        "text/csv",
         "text/html",
         "text/xml",
     ];
@@ -114,7 +113,7 @@ mod tests {
         {
             assert!(taken(value), "{value}");
         }
-        for value in ["multipart/form-data; boundary=x", "Image/PNG", "text/csv;header=present"] {
+        for value in ["multipart/form-data; boundary=x", "Image/PNG", "text/html;charset=utf-8"] {
             assert!(!taken(value), "{value}");
         }
     }
@@ -126,6 +125,17 @@ mod tests {
         {
             let declared = declared(&with(header::CONTENT_TYPE, value)).unwrap();
             assert_eq!(declared, Declared::Lines, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_table_and_cloud_events_are_announced_by_their_types() {
+        for (value, expected) in [
+            ("text/csv;header=present", Declared::Table),
+            ("application/cloudevents+json; charset=utf-8", Declared::CloudEvents),
+            ("application/cloudevents-batch+json", Declared::CloudEvents),
+        ] {
+            assert_eq!(declared(&with(header::CONTENT_TYPE, value)).unwrap(), expected, "{value}");
         }
     }
 

@@ -35,8 +35,8 @@ pub enum ApiError {
     #[error("`results` is {found:?}; it can be `all` (the default) or `errors`")]
     InvalidQuery { found: String },
     #[error(
-        "events of the type {found:?} cannot be read here; send JSON (application/json) or one JSON \
-         object per line (application/x-ndjson)"
+        "events of the type {found:?} cannot be read here; send JSON (application/json), one JSON \
+         object per line (application/x-ndjson) or a table (text/csv)"
     )]
     UnsupportedMediaType { found: String },
     #[error("the encoding {found:?} cannot be read here; send gzip, deflate, zstd or no encoding")]
@@ -239,9 +239,10 @@ impl ApiError {
             Self::Auth(error) if self.status() == StatusCode::UNAUTHORIZED => {
                 (header::WWW_AUTHENTICATE, HeaderValue::from_static(error.challenge()))
             }
-            Self::UnsupportedMediaType { .. } => {
-                (header::ACCEPT, HeaderValue::from_static("application/json, application/x-ndjson"))
-            }
+            Self::UnsupportedMediaType { .. } => (
+                header::ACCEPT,
+                HeaderValue::from_static("application/json, application/x-ndjson, text/csv"),
+            ),
             Self::UnsupportedEncoding { .. } => {
                 (header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate, zstd"))
             }

@@ -16,6 +16,8 @@ pub enum Declared {
     Lines,
     /// One in the structured mode, or an array of them.
     CloudEvents,
+    /// Rows under a header.
+    Table,
     /// Nothing that can be relied on: the body shows what it is.
     Nothing,
 }

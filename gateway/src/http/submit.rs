@@ -294,6 +294,14 @@ fn judge(
     canonical: &mut Vec<u8>,
 ) -> Result<Result<Event, Refused>, ApiError> {
     let bytes = &submission.events[index];
+    let table = submission.table.as_ref();
+    let located = |reason| match table {
+        Some(table) => table.located(index, reason),
+        None => reason,
+    };
+    if let Some(broken) = table.and_then(|table| table.broken(index)) {
+        return Ok(Err(Refused { event_id: None, reason: located(broken) }));
+    }
     let reason = match parse(submission, index, sender, canonical) {
         Ok(event) if sender.caller.may_act_for(&event.user_id) => return Ok(Ok(event)),
         Ok(_) => user_mismatch(submission.shape, index),
@@ -302,7 +310,7 @@ fn judge(
         }
         Err(invalid) => reason(&invalid, submission.shape, index),
     };
-    Ok(Err(Refused { event_id: given_id(bytes), reason }))
+    Ok(Err(Refused { event_id: given_id(bytes), reason: located(reason) }))
 }
 
 /// Leaves the canonical form in `canonical`. It may be larger than what was sent, and what the

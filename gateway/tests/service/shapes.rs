@@ -96,3 +96,31 @@ async fn an_event_with_neither_id_nor_time_gets_an_id_that_the_answer_returns() 
     assert_eq!(given.parse::<Uuid>().unwrap().get_version_num(), 7);
     assert_eq!(tallyman.event_ids().await, [given]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_names_its_members_in_its_header_and_a_problem_by_its_line() {
+    let tallyman = Installation::new().await;
+    let gateway = tallyman.start(&[]).await;
+    let table = "event_id,type,user_id,postId,ts,price\r\na,like,u,5,1767323045678,9.90\r\nb,like,,5,,\r\nc,like\r\n";
+    let send = |table: &'static str| {
+        gateway
+            .request("/api/events")
+            .header("content-type", "text/csv; header=present")
+            .body(table)
+    };
+    let mixed = answer(send(table)).await;
+    assert_eq!(mixed.status, 207, "{}", mixed.json);
+    assert_eq!(mixed.reasons(), [("missing_user", "/1/userId"), ("cell_count", "/2")]);
+    for (index, line) in [(1, "line 3: "), (2, "line 4: ")] {
+        let detail = mixed.json["results"][index]["detail"].as_str().unwrap();
+        assert!(detail.starts_with(line), "{detail}");
+    }
+    let records = tallyman.records().await;
+    let event = json_of(&records[0]);
+    assert_eq!(
+        (&event["objectId"], &event["occurredAt"]),
+        (&json!("5"), &json!("2026-01-02T03:04:05.678Z"))
+    );
+    let refused = answer(send("type,price\nlike,1\n")).await;
+    assert_eq!((refused.status, &refused.json["code"]), (400, &json!("invalid_header")));
+}

@@ -32,6 +32,7 @@ pub fn open(body: &[u8], tolerance: SignedDuration) -> Result<Submission<'_>, Ap
         shape: Shape::Wrapped("events"),
         key: text(sent.api_key),
         wanted: Wanted::All,
+        table: None,
     })
 }
 

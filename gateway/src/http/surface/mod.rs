@@ -5,6 +5,7 @@ mod cloudevents;
 mod native;
 mod posthog;
 mod segment;
+mod table;
 
 use std::borrow::Cow;
 
@@ -17,6 +18,7 @@ use jiff::SignedDuration;
 use serde_json::value::RawValue;
 
 pub use self::amplitude::Refusal as AmplitudeRefusal;
+use self::table::Table;
 use super::content::{self, Encoding};
 use super::error::{ApiError, Dialect};
 use super::split::{self, Shape};
@@ -85,6 +87,8 @@ pub struct Submission<'a> {
     /// The credential in the body, where the surface puts it there.
     pub key: Option<Cow<'a, str>>,
     pub wanted: Wanted,
+    /// Of a body that is one.
+    pub table: Option<Table>,
 }
 
 impl Door {

@@ -11,7 +11,7 @@ use super::super::content::{self, Declared};
 use super::super::error::ApiError;
 use super::super::split::{Shape, split};
 use super::super::verdict::{Verdicts, Wanted};
-use super::{Submission, Surface, cloudevents};
+use super::{Submission, Surface, cloudevents, table};
 
 pub fn open<'a>(head: &Parts, body: &'a [u8]) -> Result<Submission<'a>, ApiError> {
     let wanted = wanted(head.uri.query())?;
@@ -22,6 +22,7 @@ pub fn open<'a>(head: &Parts, body: &'a [u8]) -> Result<Submission<'a>, ApiError
         shape,
         key: None,
         wanted,
+        table: None,
     };
     if let Some(event) = cloudevents::binary(&head.headers, body) {
         return Ok(submission(Format::CloudEvent, vec![Cow::Owned(event)], Shape::Single));
@@ -29,8 +30,13 @@ pub fn open<'a>(head: &Parts, body: &'a [u8]) -> Result<Submission<'a>, ApiError
     let declared = content::declared(&head.headers)?;
     let format = match declared {
         Declared::CloudEvents => Format::CloudEvent,
-        Declared::Lines | Declared::Nothing => Format::Auto,
+        Declared::Lines | Declared::Nothing | Declared::Table => Format::Auto,
     };
+    if declared == Declared::Table {
+        let (events, table) = table::open(body)?;
+        let submission = submission(format, events, Shape::Lines);
+        return Ok(Submission { table: Some(table), ..submission });
+    }
     let batch = split(body, declared)?;
     let events = batch.events.into_iter().map(Cow::Borrowed).collect();
     Ok(submission(format, events, batch.shape))

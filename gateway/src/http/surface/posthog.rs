@@ -98,7 +98,15 @@ fn submission<'a>(
     shape: Shape,
     key: Option<Cow<'a, str>>,
 ) -> Submission<'a> {
-    Submission { surface, format: Format::PostHog(skew), events, shape, key, wanted: Wanted::All }
+    Submission {
+        surface,
+        format: Format::PostHog(skew),
+        events,
+        shape,
+        key,
+        wanted: Wanted::All,
+        table: None,
+    }
 }
 
 /// Browsers compress without a header, which would make a preflight necessary.

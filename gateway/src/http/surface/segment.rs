@@ -36,6 +36,7 @@ pub fn open_batch(body: &[u8], tolerance: SignedDuration) -> Result<Submission<'
         shape: Shape::Wrapped("batch"),
         key: text(batch.write_key),
         wanted: Wanted::All,
+        table: None,
     })
 }
 
@@ -53,6 +54,7 @@ pub fn open_call<'a>(
         shape: Shape::Single,
         key: text(key),
         wanted: Wanted::All,
+        table: None,
     })
 }
 
