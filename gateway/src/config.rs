@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, Uri};
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use common::commands::Servers;
-use common::config::{DaemonConfig, KafkaConfig, PostgresConfig, RedisConfig};
+use common::config::{DaemonConfig, KafkaConfig, PostgresConfig, RedisConfig, Secret};
 use jiff::SignedDuration;
 
 use crate::commands::import::ImportCommand;
@@ -173,13 +173,38 @@ impl HttpConfig {
     }
 }
 
-/// Who may send without an API key.
+/// Who may send without an API key, and how the tokens of others are checked.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AuthConfig {
+    /// Secret of at least 32 bytes that JWTs with HS256 are signed with; without it none is taken.
+    #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub jwt_secret: Option<Secret>,
+    /// Where the issuer of JWTs with RS256, ES256 or EdDSA publishes its keys (JWKS).
+    #[arg(long, env = "JWT_JWKS_URL", value_name = "URL")]
+    pub jwt_jwks_url: Option<String>,
+    /// Seconds after which the issuer's keys are fetched again; a token with an unknown key id has
+    /// them fetched at once, but not more often than every 5 s.
+    #[arg(long, env = "JWT_JWKS_REFRESH_SECONDS", default_value_t = 300, value_name = "SECONDS")]
+    pub jwt_jwks_refresh_seconds: u64,
+    /// Who a JWT must be meant for (`aud`), several by comma; empty: it is not looked at.
+    #[arg(long, env = "JWT_AUDIENCE", value_delimiter = ',', value_name = "NAMES")]
+    pub jwt_audience: Vec<String>,
+    /// Who a JWT must be from (`iss`), several by comma; empty: it is not looked at.
+    #[arg(long, env = "JWT_ISSUER", value_delimiter = ',', value_name = "NAMES")]
+    pub jwt_issuer: Vec<String>,
+    /// Seconds that the issuer's clock and ours may differ.
+    #[arg(long, env = "JWT_LEEWAY_SECONDS", default_value_t = 10, value_name = "SECONDS")]
+    pub jwt_leeway_seconds: u64,
     /// Takes events without a credential on /api/events, /product_events/ and
     /// /api-fast/view-event, under the limit per address.
     #[arg(long, env = "ALLOW_ANONYMOUS_WRITE")]
     pub allow_anonymous_write: bool,
+}
+
+impl AuthConfig {
+    pub fn jwks_refresh(&self) -> Duration {
+        Duration::from_secs(self.jwt_jwks_refresh_seconds.max(1))
+    }
 }
 
 /// Files that are sent to be imported.

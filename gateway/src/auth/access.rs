@@ -6,12 +6,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::credential::{self, Credential};
 use super::keys::Keys;
+use super::token::{Bearer, Tokens};
 use super::{AuthError, Caller, KeyStore, Right};
 use crate::config::AuthConfig;
 use crate::metrics::GatewayMetrics;
 
 pub struct Access {
     keys: Keys,
+    tokens: Option<Tokens>,
     anonymous_writes: bool,
     metrics: GatewayMetrics,
 }
@@ -24,6 +26,7 @@ impl Access {
     ) -> anyhow::Result<Self> {
         Ok(Self {
             keys: Keys::load(store, metrics).await?,
+            tokens: Tokens::connect(config).await?,
             anonymous_writes: config.allow_anonymous_write,
             metrics: metrics.clone(),
         })
@@ -51,7 +54,11 @@ impl Access {
     /// Who may follow notifications: a key that reads sees all of them, a token without that right
     /// those of its own `sub`.
     pub async fn authorize_listener(&self, head: &Parts) -> Result<Caller, AuthError> {
-        self.authorize(head, Right::Read).await
+        self.counted(match credential::find(head) {
+            Some(Credential::Token(token)) => self.bearer(token).await.and_then(Bearer::listener),
+            Some(key) => self.check(key, Right::Read).await,
+            None => Err(AuthError::Missing),
+        })
     }
 
     /// For compatibility paths whose clients put the key into the body.
@@ -71,18 +78,28 @@ impl Access {
         readiness: &Readiness,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        self.keys.keep_fresh(readiness, stop).await
+        let tokens = async {
+            match &self.tokens {
+                Some(tokens) => tokens.keep_fresh(readiness, stop.clone()).await,
+                None => stop.cancelled().await,
+            }
+        };
+        tokio::join!(self.keys.keep_fresh(readiness, stop.clone()), tokens).0
     }
 
     async fn check(&self, credential: Credential<'_>, needed: Right) -> Result<Caller, AuthError> {
         let caller = match credential {
             Credential::Key(secret) => self.keys.caller(&secret).await?,
-            Credential::Token(_) => return Err(AuthError::TokensNotConfigured),
+            Credential::Token(token) => return self.bearer(token).await?.caller(needed),
         };
         if !caller.rights.includes(needed) {
             return Err(AuthError::LacksRight { needed, has: caller.rights });
         }
         Ok(caller)
+    }
+
+    async fn bearer(&self, token: &str) -> Result<Bearer, AuthError> {
+        self.tokens.as_ref().ok_or(AuthError::TokensNotConfigured)?.bearer(token).await
     }
 
     fn counted(&self, checked: Result<Caller, AuthError>) -> Result<Caller, AuthError> {

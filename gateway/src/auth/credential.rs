@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,6 +24,7 @@ pub fn in_headers(head: &Parts) -> Option<Credential<'_>> {
         .into_iter()
         .find_map(|name| text(head, name).map(|key| Credential::Key(key.into())))
         .or_else(|| authorization(text(head, AUTHORIZATION.as_str())?))
+        .or_else(|| in_protocols(text(head, SEC_WEBSOCKET_PROTOCOL.as_str())?))
 }
 
 /// Whether the head holds an API key, right or wrong.
@@ -47,10 +48,22 @@ fn authorization(value: &str) -> Option<Credential<'_>> {
     if !scheme.eq_ignore_ascii_case("bearer") || rest.is_empty() {
         return None;
     }
-    if rest.split('.').count() == 3 {
-        return Some(Credential::Token(rest));
+    Some(bearer(rest))
+}
+
+fn bearer(value: &str) -> Credential<'_> {
+    if value.split('.').count() == 3 {
+        return Credential::Token(value);
     }
-    Some(Credential::Key(rest.into()))
+    Credential::Key(value.into())
+}
+
+/// The pair `bearer, <token>` among the protocols that a browser's WebSocket asks for: it can set no
+/// other header.
+fn in_protocols(value: &str) -> Option<Credential<'_>> {
+    let mut protocols = value.split(',').map(str::trim);
+    protocols.find(|name| name.eq_ignore_ascii_case("bearer"))?;
+    protocols.next().filter(|token| !token.is_empty()).map(bearer)
 }
 
 /// The key is the user; a password is ignored.
@@ -60,10 +73,15 @@ fn basic_user(encoded: &str) -> Option<Credential<'static>> {
     (!user.is_empty()).then(|| Credential::Key(user.to_owned().into()))
 }
 
-/// `?api_key=`; keys have no characters that a URL would escape.
+/// `?api_key=` and `?access_token=`; neither keys nor tokens have characters that a URL would escape.
 fn in_query(query: &str) -> Option<Credential<'_>> {
-    let mut values = query.split('&').filter_map(|pair| pair.strip_prefix("api_key="));
-    values.find(|key| !key.is_empty()).map(|key| Credential::Key(key.into()))
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find_map(|(name, value)| match name {
+        _ if value.is_empty() => None,
+        "api_key" => Some(Credential::Key(value.into())),
+        "access_token" => Some(bearer(value)),
+        _ => None,
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod caller;
 mod credential;
 mod keys;
 mod store;
+mod token;
 
 pub use self::access::Access;
 pub use self::caller::{Caller, Identity, Rights};
@@ -60,8 +61,21 @@ pub enum AuthError {
         "this API key is not known here, or was revoked; `gateway keys list` shows those in force"
     )]
     Unknown,
-    #[error("a JWT was sent, but this gateway is not set up for tokens; send an API key")]
+    #[error(
+        "a JWT was sent, but this gateway is not set up for tokens; send an API key, or set \
+         JWT_SECRET or JWT_JWKS_URL"
+    )]
     TokensNotConfigured,
+    #[error("this token was not signed with a key that counts here; get one from the right issuer")]
+    InvalidToken,
+    #[error("the token has expired (`exp`); get a new one")]
+    ExpiredToken,
+    #[error("the token is not valid yet (`nbf`); wait, or check the issuer's clock")]
+    ImmatureToken,
+    #[error("the token is meant for others; `iss` and `aud` must be what this gateway expects")]
+    ForeignToken,
+    #[error("the token never expires; its issuer must set `exp`")]
+    EndlessToken,
     #[error("this needs the right `{needed}`, the credential has `{has}`; use one that has it")]
     LacksRight { needed: Right, has: Rights },
     #[error("this credential cannot be checked at the moment; send the same again shortly")]
@@ -75,6 +89,10 @@ impl AuthError {
             Self::Missing => "missing_credential",
             Self::Unknown => "unknown_credential",
             Self::TokensNotConfigured => "tokens_not_configured",
+            Self::ExpiredToken => "expired_token",
+            Self::InvalidToken | Self::ImmatureToken | Self::ForeignToken | Self::EndlessToken => {
+                "invalid_token"
+            }
             Self::LacksRight { .. } => "missing_right",
             Self::Unavailable => "credential_check_unavailable",
         }
@@ -93,6 +111,11 @@ impl AuthError {
         match self {
             Self::Missing => "missing",
             Self::Unknown | Self::TokensNotConfigured => "unknown",
+            Self::InvalidToken
+            | Self::ExpiredToken
+            | Self::ImmatureToken
+            | Self::ForeignToken
+            | Self::EndlessToken => "unknown",
             Self::LacksRight { .. } => "lacks_right",
             Self::Unavailable => "unavailable",
         }

@@ -119,9 +119,7 @@ impl ApiError {
             | Self::IncompleteBody => StatusCode::BAD_REQUEST,
             Self::Auth(AuthError::LacksRight { .. }) => StatusCode::FORBIDDEN,
             Self::Auth(AuthError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Auth(
-                AuthError::Missing | AuthError::Unknown | AuthError::TokensNotConfigured,
-            ) => StatusCode::UNAUTHORIZED,
+            Self::Auth(_) => StatusCode::UNAUTHORIZED,
             Self::NotFound | Self::NoSuchImport => StatusCode::NOT_FOUND,
             Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
             Self::ImportTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
