@@ -139,3 +139,15 @@ async fn the_last_use_of_a_key_is_noted_without_haste() {
     );
     assert_eq!((of("unused").id, of("unused").last_used_at), (unused.id, None));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_no_credential_may_write_where_that_is_allowed() {
+    let tallyman = Installation::new().await;
+    let gateway = tallyman.start(&["--allow-anonymous-write"]).await;
+    for path in ["/api/events", "/product_events/", "/api-fast/view-event"] {
+        let anonymous = gateway.client.post(gateway.url(path)).body(EVENT);
+        assert_eq!(answer(anonymous).await.status, 202, "{path}");
+    }
+    let wrong = submit_with(&gateway, "wrong").await;
+    assert_eq!((wrong.status, &wrong.json["code"]), (401, &json!("unknown_credential")));
+}

@@ -15,7 +15,8 @@ const USER_ID_BYTES_MAX: usize = 256;
 pub struct Claims {
     sub: Option<String>,
     iss: Option<String>,
-    /// Seconds since 1970, by RFC 7519 perhaps with a fraction.
+    /// Seconds since 1970, by RFC 7519 perhaps with a fraction. That it is there, the rules see to.
+    #[serde(default)]
     pub exp: f64,
     #[serde(default, deserialize_with = "rights")]
     rights: Option<Rights>,

@@ -99,10 +99,10 @@ impl Jwks {
             }
             match self.fetch(&mut *self.fetches.lock().await).await {
                 Ok(()) if was_away => {
-                    info!("the issuer of tokens is back, its keys are fresh again")
+                    info!("the issuer of tokens is back, its keys are fresh again");
                 }
                 Err(error) if !was_away => {
-                    warn!("the keys for tokens known so far stay: {error:#}")
+                    warn!("the keys for tokens known so far stay: {error:#}");
                 }
                 _ => {}
             }

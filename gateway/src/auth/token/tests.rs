@@ -142,9 +142,12 @@ async fn a_token_is_good_within_its_time_give_or_take_the_leeway() {
     let mut endless = writer(&json!({}));
     endless.as_object_mut().unwrap().remove("exp");
     assert_eq!(refusal(&config, &endless).await, AuthError::EndlessToken);
-    for (claim, value) in
-        [("exp", json!("tomorrow")), ("exp", Value::Null), ("exp", json!(-1)), ("nbf", json!("now"))]
-    {
+    for (claim, value) in [
+        ("exp", json!("tomorrow")),
+        ("exp", Value::Null),
+        ("exp", json!(-1)),
+        ("nbf", json!("now")),
+    ] {
         let token = writer(&json!({claim: value}));
         assert!(judged(&config, &token).await.is_err(), "{claim}: {value}");
     }
