@@ -49,7 +49,7 @@ impl Cli {
 pub enum Command {
     /// Serves events over HTTP until SIGTERM.
     Run(GatewayConfig),
-    /// Creates, lists and revokes API keys.
+    /// Creates, lists, rotates and revokes API keys.
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Imports a file of events, CSV or NDJSON, straight into Kafka; resumable.

@@ -3,6 +3,7 @@
 use axum::http::request::Parts;
 use common::admin::Readiness;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::credential::{self, Credential};
 use super::keys::Keys;
@@ -64,6 +65,15 @@ impl Access {
     /// For compatibility paths whose clients put the key into the body.
     pub async fn authorize_secret(&self, secret: &str, needed: Right) -> Result<Caller, AuthError> {
         self.counted(self.check(Credential::Key(secret.into()), needed).await)
+    }
+
+    pub fn store(&self) -> &KeyStore {
+        self.keys.store()
+    }
+
+    /// Refuses a key from now on, which the store refuses already.
+    pub fn forget(&self, key: Uuid) {
+        self.keys.forget(key);
     }
 
     /// Whether the headers hold a credential; if not, the body of a compatibility path may, and only

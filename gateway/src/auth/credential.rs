@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-#[derive(Debug, PartialEq, Eq)]
+/// Without `Debug`: nothing prints it by accident.
 pub enum Credential<'a> {
     Key(Cow<'a, str>),
     /// A JWT, known by its three dotted parts.

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use super::store::{self, KeyStore, SecretHash, StoredKey};
 use super::{AuthError, Caller, Identity};
@@ -79,6 +80,16 @@ impl Keys {
         }
         key.used_at.store(now.as_second(), Ordering::Relaxed);
         Ok(key.caller())
+    }
+
+    pub fn store(&self) -> &KeyStore {
+        &self.store
+    }
+
+    /// Takes a key out at once; the other gateways find out at their next refresh.
+    pub fn forget(&self, id: Uuid) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut known).retain(|_, key| key.stored.id != id);
     }
 
     async fn find(&self, hash: &SecretHash) -> Result<Arc<Key>, AuthError> {

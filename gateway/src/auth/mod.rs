@@ -3,17 +3,22 @@
 mod access;
 mod caller;
 mod credential;
+mod duration;
 mod keys;
 mod store;
 mod token;
 
+use serde::{Deserialize, Serialize};
+
 pub use self::access::Access;
 pub use self::caller::{Caller, Identity, Rights};
 pub use self::credential::sends_a_key;
-pub use self::store::{KeyRecord, KeyStore, NewKey};
+pub use self::duration::parse as parse_duration;
+pub use self::store::{KeyRecord, KeyStore, KeyTerms, NewKey, Revocation};
 
 /// What a caller may do; `Admin` includes the others, `Write` never reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Right {
     Read,
     Write,

@@ -1,10 +1,12 @@
 //! API keys in Postgres: only the secret's hash is there, the secret is shown once.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use anyhow::Context;
 use deadpool_postgres::Pool;
 use jiff::Timestamp;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -22,23 +24,56 @@ pub struct KeyStore {
     pool: Pool,
 }
 
-/// A key that was just made.
-#[derive(Debug)]
+/// What a key is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyTerms<'a> {
+    pub name: &'a str,
+    pub rights: Right,
+    pub expires_at: Option<Timestamp>,
+    /// Events a minute.
+    pub limit_per_min: Option<u32>,
+}
+
+/// A key that was just made. Without `Debug`: nothing prints the secret by accident.
+#[derive(Serialize)]
 pub struct NewKey {
-    pub id: Uuid,
     pub secret: String,
+    #[serde(flatten)]
+    pub record: KeyRecord,
+}
+
+impl std::ops::Deref for NewKey {
+    type Target = KeyRecord;
+
+    fn deref(&self) -> &KeyRecord {
+        &self.record
+    }
 }
 
 /// A key as lists show it.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct KeyRecord {
     pub id: Uuid,
-    pub name: String,
-    pub rights: Right,
     pub prefix: String,
+    pub rights: Right,
+    pub name: String,
+    pub limit_per_min: Option<u32>,
     pub created_at: Timestamp,
     pub last_used_at: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
+    /// The key that took its place.
+    pub replaced_by: Option<Uuid>,
+}
+
+/// What became of a key that was to be revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revocation {
+    Revoked,
+    Unknown,
+    /// It stays: without it nobody could administer keys over HTTP.
+    LastAdmin,
 }
 
 /// What the gateway keeps of a key in force.
@@ -63,17 +98,50 @@ impl KeyStore {
         common::migrate::require_current(&client).await
     }
 
+    /// A key without end and without a limit of its own.
     pub async fn create(&self, name: &str, rights: Right) -> anyhow::Result<NewKey> {
-        let secret = new_secret(rights)?;
+        let terms = KeyTerms { name, rights, expires_at: None, limit_per_min: None };
+        self.create_with(terms).await
+    }
+
+    pub async fn create_with(&self, terms: KeyTerms<'_>) -> anyhow::Result<NewKey> {
+        let secret = new_secret(terms.rights)?;
         let client = self.client().await?;
         let row = client
             .query_one(
                 include_str!("create_key.sql"),
-                &[&name, &rights.name(), &&secret[..PREFIX_CHARS], &hash(&secret).as_slice()],
+                &[
+                    &terms.name,
+                    &terms.rights.name(),
+                    &prefix(&secret),
+                    &hash(&secret).as_slice(),
+                    &terms.expires_at,
+                    &terms.limit_per_min.map(i64::from).map(i32::try_from).transpose()?,
+                ],
             )
             .await
             .context("store the key")?;
-        Ok(NewKey { id: row.get("id"), secret })
+        Ok(NewKey { record: key_record(&row)?, secret })
+    }
+
+    /// A new secret for a key; the old one is good for as long as the two overlap. `None` when the
+    /// key is not in force or was rotated before.
+    pub async fn rotate(
+        &self,
+        id: Uuid,
+        rights: Right,
+        overlap: Duration,
+    ) -> anyhow::Result<Option<NewKey>> {
+        let secret = new_secret(rights)?;
+        let client = self.client().await?;
+        let row = client
+            .query_opt(
+                include_str!("rotate_key.sql"),
+                &[&id, &prefix(&secret), &hash(&secret).as_slice(), &overlap.as_secs_f64()],
+            )
+            .await
+            .context("rotate the key")?;
+        row.map(|row| Ok(NewKey { record: key_record(&row)?, secret })).transpose()
     }
 
     pub async fn list(&self) -> anyhow::Result<Vec<KeyRecord>> {
@@ -87,6 +155,20 @@ impl KeyStore {
         let client = self.client().await?;
         client.execute(include_str!("revoke_key.sql"), &[&id]).await.context("revoke the key")?;
         Ok(())
+    }
+
+    /// As `revoke`, but the last admin key in force stays.
+    pub async fn revoke_unless_last(&self, id: Uuid) -> anyhow::Result<Revocation> {
+        let client = self.client().await?;
+        let row = client
+            .query_one(include_str!("revoke_key_unless_last.sql"), &[&id])
+            .await
+            .context("revoke the key")?;
+        Ok(match row.get("outcome") {
+            "revoked" => Revocation::Revoked,
+            "last_admin" => Revocation::LastAdmin,
+            _ => Revocation::Unknown,
+        })
     }
 
     pub(super) async fn in_force(&self) -> anyhow::Result<Vec<StoredKey>> {
@@ -126,6 +208,10 @@ fn new_secret(rights: Right) -> anyhow::Result<String> {
     }))
 }
 
+fn prefix(secret: &str) -> &str {
+    &secret[..PREFIX_CHARS]
+}
+
 pub(super) fn hash(secret: &str) -> SecretHash {
     Sha256::digest(secret).into()
 }
@@ -155,7 +241,10 @@ fn key_record(row: &Row) -> anyhow::Result<KeyRecord> {
         prefix: row.get("prefix"),
         created_at: row.get("created_at"),
         last_used_at: row.get("last_used_at"),
+        expires_at: row.get("expires_at"),
         revoked_at: row.get("revoked_at"),
+        replaced_by: row.get("replaced_by"),
+        limit_per_min: limit_per_min(row),
     })
 }
 

@@ -1,16 +1,16 @@
-//! `gateway keys`: creates, lists and revokes API keys.
+//! `gateway keys`: creates, lists, rotates and revokes API keys.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Subcommand, ValueEnum};
 use common::config::PostgresConfig;
 use common::postgres;
 use jiff::Timestamp;
-use serde_json::json;
 use uuid::Uuid;
 
-use crate::auth::{KeyRecord, KeyStore, Right};
+use crate::auth::{KeyRecord, KeyStore, KeyTerms, Right, parse_duration};
 
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
@@ -22,6 +22,21 @@ pub enum KeysCommand {
         /// What it may do: read statistics, write events, or both and administer.
         #[arg(long)]
         rights: Right,
+        /// How long it is good for, such as 90d or 12h; without it until it is revoked.
+        #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
+        expires_in: Option<Duration>,
+        /// Events a minute that it may send; without it there is no limit.
+        #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+        limit_per_min: Option<u32>,
+    },
+    /// Prints a new secret for a key; the old one is good for a while longer.
+    Rotate {
+        /// Its id, or its prefix (or a beginning of it that no other key shares).
+        #[arg(value_name = "ID_OR_PREFIX")]
+        key: String,
+        /// How long the old secret is still taken: the time to bring the new one to all clients.
+        #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = parse_duration)]
+        overlap: Duration,
     },
     /// Lists all keys: prefix, rights, last use, never the secret.
     List {
@@ -47,24 +62,64 @@ pub async fn run(command: &KeysCommand, config: &PostgresConfig) -> anyhow::Resu
     let store = KeyStore::new(postgres::pool(config, "gateway-keys")?);
     store.require_current_schema().await?;
     match command {
-        KeysCommand::Create { name, rights } => create(&store, name, *rights).await?,
+        KeysCommand::Create { name, rights, expires_in, limit_per_min } => {
+            let expires_at = expires_in.map(|span| Timestamp::now() + span);
+            let (name, limit_per_min) = (name.as_str(), *limit_per_min);
+            create(&store, KeyTerms { name, rights: *rights, expires_at, limit_per_min }).await?;
+        }
+        KeysCommand::Rotate { key, overlap } => rotate(&store, key, *overlap).await?,
         KeysCommand::List { output } => list(&store, *output).await?,
         KeysCommand::Revoke { key } => revoke(&store, key).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn create(store: &KeyStore, name: &str, rights: Right) -> anyhow::Result<()> {
-    let key = store.create(name, rights).await?;
+async fn create(store: &KeyStore, terms: KeyTerms<'_>) -> anyhow::Result<()> {
+    let key = store.create_with(terms).await?;
+    let KeyTerms { name, rights, .. } = terms;
     eprintln!("Key {} ({name:?}, {rights}) is in force. Its secret, shown this once:", key.id);
     println!("{}", key.secret);
+    Ok(())
+}
+
+async fn rotate(store: &KeyStore, wanted: &str, overlap: Duration) -> anyhow::Result<()> {
+    let keys = store.list().await?;
+    let old = choose(&keys, wanted)?;
+    if let Some(successor) = old.replaced_by {
+        bail!(
+            "key {} ({:?}) was rotated already; rotate its successor {successor}",
+            old.id,
+            old.name
+        );
+    }
+    let Some(new) = store.rotate(old.id, old.rights, overlap).await? else {
+        bail!(
+            "key {} ({:?}) is not in force; `gateway keys create` makes a new one",
+            old.id,
+            old.name
+        )
+    };
+    let until = (Timestamp::now() + overlap).min(old.expires_at.unwrap_or(Timestamp::MAX));
+    eprintln!(
+        "Key {} ({:?}, {}) takes the place of {}, which is good until {}. Its secret, shown this once:",
+        new.id,
+        new.name,
+        new.rights,
+        old.id,
+        seconds(until)
+    );
+    println!("{}", new.secret);
     Ok(())
 }
 
 async fn list(store: &KeyStore, output: Output) -> anyhow::Result<()> {
     let keys = store.list().await?;
     match output {
-        Output::Json => keys.iter().for_each(|key| println!("{}", as_json(key))),
+        Output::Json => {
+            for key in &keys {
+                println!("{}", serde_json::to_string(key)?);
+            }
+        }
         Output::Text if keys.is_empty() => {
             eprintln!(
                 "There is no key yet; `gateway keys create --name me --rights write` makes one."
@@ -72,7 +127,9 @@ async fn list(store: &KeyStore, output: Output) -> anyhow::Result<()> {
         }
         Output::Text => {
             let widest = keys.iter().map(|key| key.name.chars().count()).max().unwrap_or(0).max(4);
-            print_row(widest, ["ID", "PREFIX", "RIGHTS", "NAME", "CREATED", "LAST USED", "STATE"]);
+            let heads =
+                ["ID", "PREFIX", "RIGHTS", "NAME", "PER MIN", "CREATED", "LAST USED", "STATE"];
+            print_row(widest, heads);
             for key in &keys {
                 print_row(widest, columns(key).each_ref().map(String::as_str));
             }
@@ -81,37 +138,37 @@ async fn list(store: &KeyStore, output: Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print_row(widest: usize, [id, prefix, rights, name, created, used, state]: [&str; 7]) {
-    println!("{id:36}  {prefix:13}  {rights:6}  {name:widest$}  {created:20}  {used:20}  {state}");
+fn print_row(widest: usize, [id, prefix, rights, name, limit, created, used, state]: [&str; 8]) {
+    println!(
+        "{id:36}  {prefix:13}  {rights:6}  {name:widest$}  {limit:>10}  {created:20}  {used:20}  {state}"
+    );
 }
 
-fn columns(key: &KeyRecord) -> [String; 7] {
+fn columns(key: &KeyRecord) -> [String; 8] {
     [
         key.id.to_string(),
         key.prefix.clone(),
         key.rights.name().to_owned(),
         key.name.clone(),
+        key.limit_per_min.map_or_else(|| "-".to_owned(), |it| it.to_string()),
         seconds(key.created_at),
         key.last_used_at.map_or_else(|| "never".to_owned(), seconds),
-        key.revoked_at
-            .map_or_else(|| "in force".to_owned(), |at| format!("revoked {}", seconds(at))),
+        state(key),
     ]
+}
+
+fn state(key: &KeyRecord) -> String {
+    match (key.revoked_at, key.expires_at) {
+        (Some(at), _) => format!("revoked {}", seconds(at)),
+        (None, Some(at)) if at <= Timestamp::now() => format!("expired {}", seconds(at)),
+        (None, Some(at)) if key.replaced_by.is_some() => format!("rotated, until {}", seconds(at)),
+        (None, Some(at)) => format!("in force until {}", seconds(at)),
+        (None, None) => "in force".to_owned(),
+    }
 }
 
 fn seconds(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-fn as_json(key: &KeyRecord) -> serde_json::Value {
-    json!({
-        "id": key.id,
-        "prefix": key.prefix,
-        "rights": key.rights.name(),
-        "name": key.name,
-        "createdAt": seconds(key.created_at),
-        "lastUsedAt": key.last_used_at.map(seconds),
-        "revokedAt": key.revoked_at.map(seconds),
-    })
 }
 
 async fn revoke(store: &KeyStore, wanted: &str) -> anyhow::Result<()> {

@@ -76,6 +76,17 @@ pub enum ApiError {
         "imports cannot be written down or looked up at the moment; send the same again shortly"
     )]
     ImportsAway,
+    #[error("no key has this id; GET /api/keys lists them all")]
+    UnknownKey,
+    #[error(
+        "this is the last admin key in force, without which nobody could make another; make one \
+         first (POST /api/keys), or revoke it with `gateway keys revoke`"
+    )]
+    LastAdminKey,
+    #[error("this key is not in force, or has a successor already; GET /api/keys shows which")]
+    NotRotatable,
+    #[error("Postgres cannot be reached at the moment; send the same again")]
+    StoreAway,
     #[error("Kafka cannot be reached at the moment; nothing was stored, send the same again")]
     BrokerAway,
     #[error("{detail}")]
@@ -127,6 +138,8 @@ impl ApiError {
             Self::Quota(QuotaError::Exhausted(_)) => StatusCode::TOO_MANY_REQUESTS,
             Self::Idempotency(IdempotencyError::OtherRequest) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Idempotency(IdempotencyError::InFlight) => StatusCode::CONFLICT,
+            Self::UnknownKey => StatusCode::NOT_FOUND,
+            Self::LastAdminKey | Self::NotRotatable => StatusCode::CONFLICT,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge
@@ -138,7 +151,8 @@ impl ApiError {
             }
             Self::NoneAccepted(verdicts) => verdicts.status(),
             Self::UpgradeRequired { .. } => StatusCode::UPGRADE_REQUIRED,
-            Self::BrokerAway
+            Self::StoreAway
+            | Self::BrokerAway
             | Self::Overloaded
             | Self::NotAllStored(_)
             | Self::TooManySockets
@@ -177,6 +191,10 @@ impl ApiError {
             Self::BodyTimeout { .. } => "body_timeout",
             Self::BodyTooLarge | Self::DecompressedTooLarge => "body_too_large",
             Self::TooManyEvents { .. } => "too_many_events",
+            Self::UnknownKey => "unknown_key",
+            Self::LastAdminKey => "last_admin_key",
+            Self::NotRotatable => "not_rotatable",
+            Self::StoreAway => "postgres_away",
             Self::BrokerAway => "broker_away",
             Self::Overloaded => "overloaded",
             Self::NoneAccepted(verdicts) | Self::NotAllStored(verdicts) => verdicts.code(),
@@ -191,6 +209,7 @@ impl ApiError {
             Self::NoSuchImport => "No such import",
             Self::NoSpace => "There is no room for the file",
             Self::ImportsAway => "Try again shortly",
+            Self::UnknownKey => "Nothing here",
             Self::MethodNotAllowed { .. } => "Method not allowed",
             Self::Auth(AuthError::LacksRight { .. }) => "The credential lacks a right",
             Self::Auth(AuthError::Unavailable) => "The credential cannot be checked now",
@@ -214,7 +233,9 @@ impl ApiError {
             | Self::DecompressedTooLarge
             | Self::TooManyEvents { .. }
             | Self::Quota(QuotaError::Unaffordable { .. }) => "The request is too large",
-            Self::BrokerAway
+            Self::LastAdminKey | Self::NotRotatable => "The key cannot be changed so",
+            Self::StoreAway
+            | Self::BrokerAway
             | Self::Overloaded
             | Self::NotAllStored(_)
             | Self::TooManySockets

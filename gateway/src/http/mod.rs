@@ -7,6 +7,7 @@ mod error;
 mod finish;
 mod imports;
 mod limit;
+mod keys;
 mod server;
 mod split;
 mod submit;
@@ -114,6 +115,8 @@ fn router(gateway: Arc<Gateway>, context: &Context) -> Router {
         .route("/api/imports", post(imports::create))
         .route("/api/imports/{id}", get(imports::show))
         .with_state(gateway.clone())
+        .merge(keys::routes())
+        .with_state(gateway)
         .merge(docs::router())
         .merge(admin::router(context.registry.clone(), context.readiness.clone()))
         .fallback(not_found)

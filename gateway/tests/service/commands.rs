@@ -64,6 +64,34 @@ async fn a_key_is_made_shown_once_listed_and_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_with_an_end_and_a_limit_is_rotated_with_overlap() {
+    let tallyman = Installation::new().await;
+    let create = ["keys", "create", "--name", "shop", "--rights", "write"];
+    let wishes = ["--expires-in", "90d", "--limit-per-min", "600"];
+    let made = tallyman.run(&[&create[..], &wishes].concat()).await;
+    let secret = stdout(&made).to_owned();
+    let rotated = tallyman.run(&["keys", "rotate", &secret[..13], "--overlap", "24h"]).await;
+    let successor = stdout(&rotated).to_owned();
+    assert!(successor.starts_with("tm_w_") && successor != secret, "{}", stderr(&rotated));
+    let keys = tallyman.store().list().await.unwrap();
+    let [old, new] = keys.as_slice() else { panic!("{keys:?}") };
+    assert_eq!((old.limit_per_min, new.limit_per_min), (Some(600), Some(600)));
+    assert_eq!(old.replaced_by, Some(new.id));
+    let day = new.created_at + Duration::from_secs(86_400);
+    assert_eq!(old.expires_at, Some(day), "a day after the new one was made");
+    assert!(new.expires_at > old.expires_at, "the end it was made with");
+
+    let listed = tallyman.run(&["keys", "list"]).await;
+    for text in ["600", "rotated, until ", "in force until "] {
+        assert!(stdout(&listed).contains(text), "{text}\n{}", stdout(&listed));
+    }
+    let again = tallyman.run(&["keys", "rotate", &secret[..13]]).await;
+    assert!(stderr(&again).contains(&new.id.to_string()), "{}", stderr(&again));
+    let bad = tallyman.run(&[&create[..], &["--expires-in", "soon"]].concat()).await;
+    assert!(stderr(&bad).contains("write 24h, 90d"), "{}", stderr(&bad));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_daemon_serves_logs_no_key_and_ends_with_0_on_sigterm() {
     let tallyman = Installation::new().await;
     let key = stdout(&tallyman.run(&["keys", "create", "--name", "t", "--rights", "write"]).await)

@@ -12,6 +12,7 @@ mod import;
 mod imports;
 mod installation;
 mod issuer;
+mod keys;
 mod limits;
 mod listener;
 mod outage;

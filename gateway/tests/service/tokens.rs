@@ -9,8 +9,8 @@ use crate::signing::{Signer, in_seconds};
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const EVENT: &str = r#"{"userId":"u","type":"like"}"#;
 
-fn of(sub: &str, rights: Value) -> Value {
-    json!({"sub": sub, "exp": in_seconds(60), "rights": rights})
+fn of(sub: &str, rights: impl Into<Value>) -> Value {
+    json!({"sub": sub, "exp": in_seconds(60), "rights": rights.into()})
 }
 
 async fn submit(gateway: &Gateway, token: &str, body: &str) -> Answer {
@@ -38,7 +38,7 @@ async fn a_token_with_the_right_writes_for_anybody_and_one_without_rights_for_it
     let signer = Signer::hs256(SECRET);
     let writer = signer.token(&of("service", json!(["write"])));
     assert_eq!(submit(&gateway, &writer, EVENT).await.status, 202);
-    let reader = signer.token(&of("service", json!("read")));
+    let reader = signer.token(&of("service", "read"));
     let refused = submit(&gateway, &reader, EVENT).await;
     assert_eq!((refused.status, &refused.json["code"]), (403, &json!("missing_right")));
 
@@ -62,8 +62,8 @@ async fn a_token_with_the_right_writes_for_anybody_and_one_without_rights_for_it
 async fn a_token_is_found_wherever_a_client_can_put_one() {
     let tallyman = Installation::new().await;
     let gateway = tallyman.start(&["--jwt-secret", SECRET]).await;
-    let good = Signer::hs256(SECRET).token(&of("u", json!("write")));
-    let bad = Signer::hs256(&SECRET.to_uppercase()).token(&of("u", json!("write")));
+    let good = Signer::hs256(SECRET).token(&of("u", "write"));
+    let bad = Signer::hs256(&SECRET.to_uppercase()).token(&of("u", "write"));
     for (token, status) in [(&good, 202), (&bad, 401)] {
         let post = |path: &str| gateway.client.post(gateway.url(path)).body(EVENT);
         for request in [
@@ -84,7 +84,7 @@ async fn a_refused_token_is_told_why_only_if_its_signature_is_right() {
     let gateway = tallyman.start(&settings).await;
     let signer = Signer::hs256(SECRET);
     let with = |claim: &str, value: Value| {
-        let mut claims = of("u", json!("write"));
+        let mut claims = of("u", "write");
         claims["aud"] = "tallyman".into();
         claims["iss"] = "https://id".into();
         claims[claim] = value;
@@ -115,7 +115,7 @@ async fn the_keys_of_the_issuer_change_and_tokens_with_them() {
     let tallyman = Installation::new().await;
     let settings = ["--jwt-jwks-url", &issuer.jwks_url, "--jwt-jwks-refresh-seconds", "1"];
     let gateway = tallyman.start(&settings).await;
-    let claims = of("u", json!("write"));
+    let claims = of("u", "write");
     let tokens = [first.token_by("1", &claims), second.token_by("2", &claims)];
     for token in &tokens {
         assert_eq!(code(&gateway, token).await, accepted());
@@ -137,7 +137,7 @@ async fn the_keys_of_the_issuer_change_and_tokens_with_them() {
         serde_json::from_str::<Value>(&said).unwrap()["jwks"] != "ok"
     })
     .await;
-    let again = second.token_by("2", &of("v", json!("write")));
+    let again = second.token_by("2", &of("v", "write"));
     assert_eq!(code(&gateway, &again).await, accepted(), "by the keys known so far");
     let unknown = submit(&gateway, &third, EVENT).await;
     assert_eq!((unknown.status, unknown.header("retry-after")), (503, "1"), "it may be a new one");
@@ -151,7 +151,7 @@ async fn a_new_key_counts_at_once_and_invented_ones_do_not_trouble_the_issuer() 
     let tallyman = Installation::new().await;
     let gateway = tallyman.start(&["--jwt-jwks-url", &issuer.jwks_url]).await;
     assert_eq!(issuer.fetches(), 1);
-    let claims = of("u", json!("write"));
+    let claims = of("u", "write");
     assert_eq!(code(&gateway, &old.token_by("old", &claims)).await, accepted());
     issuer.publish(&[old.jwk("old"), new.jwk("new")]);
     assert_eq!(code(&gateway, &new.token_by("new", &claims)).await, accepted());
@@ -171,7 +171,7 @@ async fn an_issuer_that_is_away_at_the_start_is_found_later() {
     let tallyman = Installation::new().await;
     let settings = ["--jwt-jwks-url", &issuer.jwks_url, "--jwt-jwks-refresh-seconds", "1"];
     let gateway = tallyman.start(&settings).await;
-    let token = signer.token_by("k", &of("u", json!("write")));
+    let token = signer.token_by("k", &of("u", "write"));
     assert_eq!(submit(&gateway, &token, EVENT).await.status, 503);
     assert_eq!(gateway.submit(EVENT).await.status, 202, "keys do not need it");
     issuer.publish(&[signer.jwk("k")]);
@@ -183,7 +183,7 @@ async fn tokens_do_not_need_postgres() {
     let tallyman = Installation::new().await;
     let gateway = tallyman.start(&["--jwt-secret", SECRET]).await;
     tallyman.lock_database().await;
-    let token = Signer::hs256(SECRET).token(&of("u", json!("write")));
+    let token = Signer::hs256(SECRET).token(&of("u", "write"));
     assert_eq!(code(&gateway, &token).await, accepted());
     let unknown = gateway.client.post(gateway.url("/api/events")).bearer_auth("tm_w_0").body(EVENT);
     assert_eq!(answer(unknown).await.status, 503);
