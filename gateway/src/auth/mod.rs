@@ -95,9 +95,9 @@ impl AuthError {
             Self::Unknown => "unknown_credential",
             Self::TokensNotConfigured => "tokens_not_configured",
             Self::ExpiredToken => "expired_token",
-            Self::InvalidToken | Self::ImmatureToken | Self::ForeignToken | Self::EndlessToken => {
-                "invalid_token"
-            }
+            Self::InvalidToken => "invalid_token",
+            // Nothing that a client could mend but by another token: one code.
+            Self::ImmatureToken | Self::ForeignToken | Self::EndlessToken => "invalid_token",
             Self::LacksRight { .. } => "missing_right",
             Self::Unavailable => "credential_check_unavailable",
         }

@@ -48,10 +48,7 @@ pub fn routes() -> Router<Arc<Gateway>> {
         .route("/api/keys/{id}/rotate", post(rotate))
 }
 
-async fn list(
-    State(gateway): State<Arc<Gateway>>,
-    request: Request,
-) -> Result<Response, ApiError> {
+async fn list(State(gateway): State<Arc<Gateway>>, request: Request) -> Result<Response, ApiError> {
     let (head, _body) = request.into_parts();
     gateway.access.authorize(&head, Right::Admin).await?;
     let keys = gateway.access.store().list().await.map_err(|error| away(&error))?;

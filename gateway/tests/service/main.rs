@@ -21,6 +21,7 @@ mod push;
 mod quota;
 mod raw;
 mod redis;
+mod secrecy;
 mod shapes;
 mod signing;
 mod stop;
