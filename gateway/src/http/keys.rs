@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::error::ApiError;
-use super::{Gateway, body};
+use super::{Gateway, body, content};
 use crate::auth::{KeyTerms, NewKey, Revocation, Right, parse_duration};
 
 const NAME_CHARS_MAX: usize = 200;
@@ -160,7 +160,8 @@ impl Gateway {
         body: &mut Body,
     ) -> Result<Option<T>, ApiError> {
         let mut share = self.budget.share();
-        let bytes = body::read(&head.headers, body, &mut share, self.body_time_max).await?;
+        let encoding = content::encoding(&head.headers)?;
+        let bytes = body::read(encoding, body, &mut share, self.body_time_max).await?;
         if bytes.is_empty() {
             return Ok(None);
         }

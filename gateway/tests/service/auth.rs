@@ -148,6 +148,10 @@ async fn who_sends_no_credential_may_write_where_that_is_allowed() {
         let anonymous = gateway.client.post(gateway.url(path)).body(EVENT);
         assert_eq!(answer(anonymous).await.status, 202, "{path}");
     }
+    for path in ["/api/events/validate", "/v1/track", "/batch/", "/2/httpapi", "/capture/"] {
+        let anonymous = gateway.client.post(gateway.url(path)).body(EVENT);
+        assert_eq!(answer(anonymous).await.status, 401, "{path}");
+    }
     let wrong = submit_with(&gateway, "wrong").await;
     assert_eq!((wrong.status, &wrong.json["code"]), (401, &json!("unknown_credential")));
 }
