@@ -11,6 +11,7 @@ mod installation;
 mod postgres;
 mod preload;
 mod program;
+mod push;
 mod redis;
 mod report;
 mod storm;
@@ -47,6 +48,9 @@ pub struct LoadConfig {
     /// Connections to the HTTP servers.
     #[arg(long, default_value_t = 256)]
     pub connections: usize,
+    /// Sockets that listen to one gateway.
+    #[arg(long, default_value_t = 5_000)]
+    pub sockets: u32,
     /// Decides every event.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -65,6 +69,8 @@ enum What {
     Drain,
     /// The processor: stored events sent four times more.
     Storm,
+    /// Sockets: from an accepted action to its notification, and what thousands of them cost.
+    Push,
     All,
 }
 
@@ -102,6 +108,9 @@ async fn measure(cli: &Cli) -> anyhow::Result<()> {
     };
     if wanted(What::Storm) {
         storm::measure(&cli.load, drained, &mut report).await?;
+    }
+    if wanted(What::Push) {
+        push::measure(&cli.load, &mut report).await?;
     }
     println!("{}", report.markdown(&cli.load));
     Ok(())

@@ -14,6 +14,7 @@ use jiff::SignedDuration;
 
 use crate::commands::import::ImportCommand;
 use crate::commands::keys::KeysCommand;
+use crate::commands::tap::TapCommand;
 use crate::quota::{Networks, Unit};
 
 /// Takes events over HTTP and answers once Kafka has them.
@@ -54,6 +55,8 @@ pub enum Command {
     Keys(KeysCommand),
     /// Imports a file of events, CSV or NDJSON, straight into Kafka; resumable.
     Import(ImportCommand),
+    /// Shows actions, notifications or rejected records as they come, one JSON object a line.
+    Tap(TapCommand),
     /// Prints every setting with its effective value, and whether the servers can be reached.
     CheckConfig(GatewayConfig),
     /// Prints a shell's completion script.

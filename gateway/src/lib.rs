@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use common::{commands as everyone, config as settings, daemon};
 
 pub use crate::app::App;
-use crate::commands::{import as import_file, keys};
+use crate::commands::{import as import_file, keys, tap};
 use crate::config::{Cli, Command};
 
 /// The whole program: reads the command line and runs what it says.
@@ -37,6 +37,7 @@ pub fn main() -> ExitCode {
         }),
         Command::Keys(keys) => daemon::run_command(keys::run(keys, &cli.postgres)),
         Command::Import(file) => daemon::run_command(import_file::run(file, &cli.kafka)),
+        Command::Tap(tap) => daemon::run_command(tap::run(tap)),
         Command::CheckConfig(_) => {
             daemon::run_command(everyone::check_config::<Cli>(cli.servers()))
         }

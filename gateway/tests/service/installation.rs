@@ -85,7 +85,10 @@ impl Installation {
     }
 
     pub fn cli(&self, settings: &[&str]) -> Cli {
-        let mut run = vec!["run", "--gateway-listen", "127.0.0.1:0"];
+        let mut run = vec!["run"];
+        if !settings.contains(&"--gateway-listen") {
+            run.extend_from_slice(&["--gateway-listen", "127.0.0.1:0"]);
+        }
         run.extend_from_slice(settings);
         Cli::try_parse_from(self.arguments(&run)).unwrap()
     }

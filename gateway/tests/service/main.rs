@@ -25,6 +25,7 @@ mod secrecy;
 mod shapes;
 mod signing;
 mod stop;
+mod tap;
 mod surfaces;
 mod tokens;
 mod verdicts;
