@@ -1,13 +1,13 @@
 //! `gateway tap`: what happens now, one JSON object a line, to be piped into `jq` and the like.
 
 use std::io::Write as _;
-use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use common::config::Secret;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::Deserialize;
 
 /// After a gateway has gone away; another may be there at once.
@@ -184,12 +184,11 @@ async fn copy(mut response: Response, cursor: &mut Option<String>) -> anyhow::Re
 /// Resolves when standard output is a pipe whose reader has gone: `tap | head -1` is to end although
 /// nothing more comes.
 async fn reader_gone() {
+    let out = std::io::stdout();
     loop {
-        let mut out =
-            libc::pollfd { fd: std::io::stdout().as_raw_fd(), events: 0, revents: 0 };
-        // SAFETY: one descriptor that lives as long as the process; no waiting.
-        let told = unsafe { libc::poll(&raw mut out, 1, 0) };
-        if told > 0 && out.revents & libc::POLLERR != 0 {
+        let mut polled = [PollFd::new(&out, PollFlags::empty())];
+        let is_told = rustix::event::poll(&mut polled, Some(&Timespec::default()));
+        if is_told.is_ok() && polled[0].revents().contains(PollFlags::ERR) {
             return;
         }
         tokio::time::sleep(PIPE_CHECK).await;

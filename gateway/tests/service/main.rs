@@ -25,7 +25,7 @@ mod secrecy;
 mod shapes;
 mod signing;
 mod stop;
-mod tap;
 mod surfaces;
+mod tap;
 mod tokens;
 mod verdicts;

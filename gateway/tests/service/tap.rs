@@ -75,10 +75,9 @@ async fn it_shows_notifications_and_says_why_it_may_not() {
     writer.write(&[("k", alert("bob")), ("k", alert("ann"))]).await;
     assert_eq!(next(&mut lines(&mut running)).await["id"], "ann");
 
-    for (key, arguments, said) in [
-        (&*gateway.write_key, &[][..], "`read`"),
-        (&read, &["--cursor", "nonsense"], "cursor"),
-    ] {
+    for (key, arguments, said) in
+        [(&*gateway.write_key, &[][..], "`read`"), (&read, &["--cursor", "nonsense"], "cursor")]
+    {
         let refused = tap(&gateway, key, arguments).output().await.unwrap();
         let told = String::from_utf8(refused.stderr).unwrap();
         assert!(!refused.status.success() && told.contains(said), "{told}");
