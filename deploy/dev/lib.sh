@@ -142,6 +142,9 @@ write_env() {
     for it in GATEWAY_URL PROCESSOR_URL ALERTER_URL KAFKA_BROKERS DATABASE_URL REDIS_URL ADMIN_KEY WRITE_KEY READ_KEY JWT_SECRET; do
       [ -z "${!it-}" ] || printf 'export %s=%q\n' "$it" "${!it}"
     done >.dev/env.new
+    # The programs are then found by their names.
+    # shellcheck disable=SC2016 # the reader's PATH
+    printf 'export PATH=%q:"$PATH"\n' "$(realpath -m "$release")" >>.dev/env.new
   )
   mv .dev/env.new .dev/env
 }
