@@ -1,6 +1,8 @@
 //! What every answer gets at the very end: its request id, its problem document, its count, its place
 //! among the stored answers.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -9,9 +11,9 @@ use axum::response::Response;
 use tracing::debug;
 use uuid::Uuid;
 
+use super::Gateway;
 use super::error::{Dialect, Problem};
 use crate::idempotency::Attempt;
-use crate::metrics::GatewayMetrics;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -19,7 +21,7 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
 pub async fn finish(
-    State(metrics): State<GatewayMetrics>,
+    State(gateway): State<Arc<Gateway>>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -31,7 +33,7 @@ pub async fn finish(
     }
     let mut response = next.run(request).await;
     let status = response.status();
-    metrics.responses_total.with_label_values(&[status.as_str()]).inc();
+    gateway.metrics.responses_total.with_label_values(&[status.as_str()]).inc();
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let request_id = id.to_str().unwrap_or_default();
         // The path only: a query may hold a key.

@@ -77,7 +77,7 @@ pub struct Routes {
 
 impl Routes {
     pub fn new(gateway: &Arc<Gateway>, context: &Context, origins: &Origins) -> Self {
-        let finish = || middleware::from_fn_with_state(gateway.metrics.clone(), finish::finish);
+        let finish = || middleware::from_fn_with_state(gateway.clone(), finish::finish);
         let routes = router(gateway.clone(), context);
         Self {
             plain: NormalizePath::trim_trailing_slash(routes.clone().layer(finish())),
