@@ -3,13 +3,14 @@
 mod errors;
 mod openapi;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bytes::Bytes;
 use utoipa_swagger_ui::Config;
 
 use crate::http::ApiError;
@@ -26,12 +27,18 @@ pub fn router() -> Router {
     // The badge of Swagger's own validator would be fetched from its host.
     let config = Config::from("/openapi.json").validator_url("none").try_it_out_enabled(true);
     Router::new()
-        .route("/openapi.json", get(|| async { axum::Json(openapi::document()) }))
+        .route("/openapi.json", get(description))
         .route("/docs/errors", get(|| async { in_page("errors", &errors::index()) }))
         .route("/docs/errors/{code}", get(error_page))
         .route("/docs", get(|config| swagger_file("index.html", config)))
         .route("/docs/{file}", get(file_of_docs))
         .with_state(Arc::new(config))
+}
+
+/// Put together once: whoever asks needs no credential and has no limit.
+async fn description() -> Response {
+    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi::document().to_string().into());
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.clone()).into_response()
 }
 
 async fn error_page(Path(code): Path<String>) -> Result<Response, ApiError> {
