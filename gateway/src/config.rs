@@ -233,7 +233,7 @@ pub struct PublisherConfig {
     pub gateway_delivery_timeout_ms: u64,
     /// KiB of events on their way to the brokers at the same time, each counted with 1 KiB of
     /// overhead; further requests wait their turn, within GATEWAY_INFLIGHT_BYTES.
-    #[arg(long, env = "GATEWAY_WINDOW_KBYTES", default_value_t = 4_096, value_name = "KIB")]
+    #[arg(long, env = "GATEWAY_WINDOW_KBYTES", default_value_t = 2_048, value_name = "KIB")]
     pub gateway_window_kbytes: u32,
 }
 

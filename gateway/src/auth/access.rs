@@ -109,7 +109,8 @@ impl Access {
     }
 
     async fn bearer(&self, token: &str) -> Result<Bearer, AuthError> {
-        self.tokens.as_ref().ok_or(AuthError::TokensNotConfigured)?.bearer(token).await
+        let tokens = self.tokens.as_ref().ok_or(AuthError::TokensNotConfigured)?;
+        Box::pin(tokens.bearer(token)).await
     }
 
     fn counted(&self, checked: Result<Caller, AuthError>) -> Result<Caller, AuthError> {

@@ -99,7 +99,7 @@ impl Keys {
         if self.unknown().contains(hash) {
             return Err(AuthError::Unknown);
         }
-        tokio::time::timeout(LOOKUP_TIME_MAX, self.look_up(hash))
+        tokio::time::timeout(LOOKUP_TIME_MAX, Box::pin(self.look_up(hash)))
             .await
             .unwrap_or(Err(AuthError::Unavailable))
     }

@@ -41,7 +41,7 @@ pub async fn read(
     let reading = async {
         match encoding {
             None => read_plain(body, share).await,
-            Some(encoding) => read_compressed(encoding, body, share).await,
+            Some(encoding) => Box::pin(read_compressed(encoding, body, share)).await,
         }
     };
     tokio::time::timeout(time_max, reading)

@@ -1,12 +1,9 @@
 //! What every answer gets at the very end: its request id, its problem document, its count, its place
 //! among the stored answers.
 
-use std::sync::Arc;
-
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::middleware::Next;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::Response;
 use tracing::debug;
 use uuid::Uuid;
@@ -20,34 +17,43 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A longer id of the client's is replaced: it goes into every log line.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
-pub async fn finish(
-    State(gateway): State<Arc<Gateway>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let id = request_id(request.headers());
-    let uri = request.uri().clone();
-    let attempt = Attempt::of(request.headers());
-    if let Some(attempt) = &attempt {
-        request.extensions_mut().insert(attempt.clone());
+/// What is kept of a request until its answer is ready.
+pub struct Receipt {
+    request_id: HeaderValue,
+    uri: Uri,
+    attempt: Option<Attempt>,
+}
+
+impl Receipt {
+    pub fn of(request: &mut Request) -> Self {
+        let attempt = Attempt::of(request.headers());
+        if let Some(attempt) = &attempt {
+            request.extensions_mut().insert(attempt.clone());
+        }
+        Self { request_id: request_id(request.headers()), uri: request.uri().clone(), attempt }
     }
-    let mut response = next.run(request).await;
-    let status = response.status();
-    gateway.metrics.responses_total.with_label_values(&[status.as_str()]).inc();
-    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        let request_id = id.to_str().unwrap_or_default();
-        // The path only: a query may hold a key.
-        debug!(request_id, path = uri.path(), code = problem.code, %status, "refused");
-        let dialect = response.extensions_mut().remove::<Dialect>().unwrap_or_default();
-        let (body, json) = problem.render(dialect, uri.path(), request_id);
-        *response.body_mut() = Body::from(body);
-        let json = HeaderValue::from_static(json);
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
-    }
-    response.headers_mut().insert(REQUEST_ID.clone(), id);
-    match attempt {
-        Some(attempt) => attempt.settle(response).await,
-        None => response,
+
+    pub async fn finish(self, gateway: &Gateway, mut response: Response) -> Response {
+        let status = response.status();
+        gateway.metrics.responses_total.with_label_values(&[status.as_str()]).inc();
+        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+            let request_id = self.request_id.to_str().unwrap_or_default();
+            // The path only: a query may hold a key.
+            let path = self.uri.path();
+            debug!(request_id, path, code = problem.code, %status, "refused");
+            let dialect = response.extensions_mut().remove::<Dialect>().unwrap_or_default();
+            let (body, json) = problem.render(dialect, path, request_id);
+            *response.body_mut() = Body::from(body);
+            // The router wrote down the length of what was there before.
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+            let json = HeaderValue::from_static(json);
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+        }
+        response.headers_mut().insert(REQUEST_ID.clone(), self.request_id);
+        match self.attempt {
+            Some(attempt) => Box::pin(attempt.settle(response)).await,
+            None => response,
+        }
     }
 }
 

@@ -1,36 +1,46 @@
 //! Lets no request go uncounted: makes its account, charges what no handler has charged, and tells
 //! the client how it stands.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Request};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::Gateway;
 use super::error::ApiError;
 use crate::auth::{self, Caller};
 use crate::quota::Meter;
 
-pub async fn limit(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
-    if is_exempt(request.method(), request.uri().path()) {
-        return next.run(request).await;
+/// A request's account, and whether an API key came with it.
+pub struct Account {
+    meter: Meter,
+    sends_a_key: bool,
+}
+
+impl Account {
+    /// Opens the account, for the handler too; an exempt request has none.
+    pub fn open(gateway: &Gateway, request: Request) -> (Option<Self>, Request) {
+        if is_exempt(request.method(), request.uri().path()) {
+            return (None, request);
+        }
+        let (mut head, body) = request.into_parts();
+        let sends_a_key = auth::sends_a_key(&head);
+        let meter = gateway.quotas.meter(peer(&head), &head.headers);
+        head.extensions.insert(meter.clone());
+        (Some(Self { meter, sends_a_key }), Request::from_parts(head, body))
     }
-    let (mut head, body) = request.into_parts();
-    let sends_a_key = auth::sends_a_key(&head);
-    let meter = gateway.quotas.meter(peer(&head), &head.headers);
-    head.extensions.insert(meter.clone());
-    let mut response = next.run(Request::from_parts(head, body)).await;
-    // Whoever was not let in by a key pays by address: also for a wrong path, or a wrong key.
-    let is_stranger = !sends_a_key || response.status() == StatusCode::UNAUTHORIZED;
-    if let Err(refused) = gateway.quotas.charge_rest(&meter, is_stranger).await {
-        response = ApiError::Quota(refused).into_response();
+
+    pub async fn close(self, gateway: &Gateway, mut response: Response) -> Response {
+        // Whoever was not let in by a key pays by address: also for a wrong path, or a wrong key.
+        let is_stranger = !self.sends_a_key || response.status() == StatusCode::UNAUTHORIZED;
+        let charged = gateway.quotas.charge_rest(&self.meter, is_stranger).await;
+        if let Err(refused) = charged {
+            response = ApiError::Quota(refused).into_response();
+        }
+        self.meter.write_headers(response.headers_mut());
+        response
     }
-    meter.write_headers(response.headers_mut());
-    response
 }
 
 /// Probes, metrics, the page and the documentation; and the question of a browser before a request,

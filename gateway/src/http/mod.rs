@@ -5,8 +5,8 @@ mod content;
 mod cors;
 mod error;
 mod finish;
-mod imports;
-mod keys;
+pub mod imports;
+pub mod keys;
 mod limit;
 mod server;
 mod split;
@@ -23,16 +23,18 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
-use axum::middleware;
 use axum::response::Response;
 use axum::routing::{get, post};
 use common::admin;
 use common::daemon::Context;
 use jiff::SignedDuration;
-use tower::Service;
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_http::cors::CorsLayer;
 use tower_http::normalize_path::NormalizePath;
 
 pub use self::error::{ApiError, ProblemDocument};
+use self::finish::Receipt;
+use self::limit::Account;
 pub use self::server::Server;
 use self::surface::COMPATIBILITY;
 pub use self::surface::Door;
@@ -68,30 +70,51 @@ pub struct Gateway {
 const SUBMISSIONS: [&str; 3] = ["/api/events", "/product_events", "/api-fast/view-event"];
 
 /// The routes; a path with a slash at its end is the one without.
-#[derive(Clone)]
 pub struct Routes {
-    plain: NormalizePath<Router>,
-    /// The same for the scripts of web pages.
-    cors: NormalizePath<Router>,
+    gateway: Arc<Gateway>,
+    router: NormalizePath<Router>,
+    cors: CorsLayer,
 }
 
 impl Routes {
     pub fn new(gateway: &Arc<Gateway>, context: &Context, origins: &Origins) -> Self {
-        let finish = || middleware::from_fn_with_state(gateway.clone(), finish::finish);
-        let routes = router(gateway.clone(), context);
         Self {
-            plain: NormalizePath::trim_trailing_slash(routes.clone().layer(finish())),
-            cors: NormalizePath::trim_trailing_slash(
-                routes.layer(cors::layer(origins)).layer(finish()),
-            ),
+            gateway: gateway.clone(),
+            router: NormalizePath::trim_trailing_slash(router(gateway.clone(), context)),
+            cors: cors::layer(origins),
         }
     }
 
-    /// Answers a request.
-    fn call(&self, request: Request) -> impl Future<Output = Result<Response, Infallible>> + use<> {
-        let mut routes =
-            if cors::is_from_a_page(&request) { &self.cors } else { &self.plain }.clone();
-        routes.call(request)
+    /// Answers a request. Steps of a function and not layers of the router: each of those would move
+    /// every request's future into an allocation of its own.
+    async fn answer(self: Arc<Self>, mut request: Request) -> Response {
+        let receipt = Receipt::of(&mut request);
+        let response = if cors::is_from_a_page(&request) {
+            self.answer_page(request).await
+        } else {
+            self.answer_within_limits(request).await
+        };
+        receipt.finish(&self.gateway, response).await
+    }
+
+    /// The same for the script of a web page.
+    async fn answer_page(self: &Arc<Self>, request: Request) -> Response {
+        let routes = self.clone();
+        let answer = service_fn(move |request| {
+            let routes = routes.clone();
+            async move { Ok::<_, Infallible>(routes.answer_within_limits(request).await) }
+        });
+        let Ok(response) = Box::pin(self.cors.layer(answer).oneshot(request)).await;
+        response
+    }
+
+    async fn answer_within_limits(&self, request: Request) -> Response {
+        let (account, request) = Account::open(&self.gateway, request);
+        let Ok(response) = self.router.clone().call(request).await;
+        match account {
+            Some(account) => account.close(&self.gateway, response).await,
+            None => response,
+        }
     }
 }
 
@@ -115,12 +138,11 @@ fn router(gateway: Arc<Gateway>, context: &Context) -> Router {
         .route("/api/imports", post(imports::create))
         .route("/api/imports/{id}", get(imports::show))
         .merge(keys::routes())
-        .with_state(gateway.clone())
+        .with_state(gateway)
         .merge(docs::router())
         .merge(admin::router(context.registry.clone(), context.readiness.clone()))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(gateway, limit::limit))
 }
 
 async fn not_found(request: Request) -> ApiError {

@@ -1,5 +1,6 @@
 //! Accepts connections, bounds what they may cost, and lets them finish when the daemon stops.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -49,7 +50,7 @@ pub struct Server {
 /// What turns a stream of bytes into a served connection.
 #[derive(Clone)]
 struct Handshake {
-    routes: Routes,
+    routes: Arc<Routes>,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
     tls: Option<Tls>,
@@ -87,7 +88,13 @@ impl Server {
         Ok(Self {
             local_addr: listener.local_addr()?,
             listener,
-            handshake: Handshake { routes, http1, http2, tls, first_byte_within: config.idle() },
+            handshake: Handshake {
+                routes: Arc::new(routes),
+                http1,
+                http2,
+                tls,
+                first_byte_within: config.idle(),
+            },
             places: Arc::new(Semaphore::new(config.gateway_connections_max)),
             connections,
         })
@@ -195,7 +202,8 @@ impl Handshake {
     {
         let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
-            self.routes.call(request.map(Body::new))
+            let routes = self.routes.clone();
+            async move { Ok::<_, Infallible>(routes.answer(request.map(Body::new)).await) }
         });
         let stream = TokioIo::new(stream);
         /// Both protocols' connections have these methods, and no trait in common.

@@ -37,7 +37,7 @@ pub async fn submit(gateway: &Gateway, door: Door, request: Request) -> Response
     let way = Way::begin(&head.headers);
     let answer = gateway.submit(door, &head, &mut body, &mut surface, &way).await;
     if answer.is_err() {
-        body::discard(&head.headers, body).await;
+        Box::pin(body::discard(&head.headers, body)).await;
     }
     gateway.metrics.submission_duration_seconds.observe(started.elapsed().as_secs_f64());
     let answer = answer.unwrap_or_else(|error| surface.refuse(error));
@@ -91,7 +91,9 @@ impl Gateway {
             None => self.admit_by_body(head, &submission).await?,
         };
         if door == Door::Validation {
-            return surface::answer_validation(self.validate(&submission, &caller).await?);
+            return surface::answer_validation(
+                Box::pin(self.validate(&submission, &caller)).await?,
+            );
         }
         if door.is_native()
             && let Some(answer) = self.idempotency.begin(head, &caller, &bytes).await?

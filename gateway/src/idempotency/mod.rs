@@ -131,7 +131,7 @@ impl Idempotency {
             fingerprint: Bytes::copy_from_slice(&key::fingerprint(&head.headers, body)),
             is_settled: false,
         };
-        match claim.make().await {
+        match Box::pin(claim.make()).await {
             Found::Nothing(claim) => {
                 attempt.state().claim = Some(claim);
                 Ok(None)

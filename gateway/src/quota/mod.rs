@@ -293,7 +293,8 @@ impl Quotas {
     async fn charge_due(&self, meter: &Meter, units: u32) -> Result<(), QuotaError> {
         let bill = *meter.bill();
         let Bill::Due(subject, budget) = bill else { return Ok(()) };
-        let taken = self.take(subject, budget, units).await;
+        // Apart: most requests have no limit, and their future should not carry this one.
+        let taken = Box::pin(self.take(subject, budget, units)).await;
         let (Ok(standing) | Err(standing)) = taken;
         let limited = Limited { payer: subject.payer(), unit: self.unit, standing };
         *meter.bill() = Bill::Charged(limited);
