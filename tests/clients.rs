@@ -2,9 +2,7 @@
 //! way, each leaves exactly its events.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -12,8 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use hyper::StatusCode;
 use tests::Installation;
 use tests::lossy::{Loss, LossyProxy};
-use tests::program;
-use tokio::process::Command;
+use tests::{program, script};
 
 /// A script of `tests/clients`, and a setting of its SDK.
 const CLIENTS: [(&str, &str); 12] = [
@@ -94,7 +91,7 @@ async fn run_behind(
 
 /// Runs a client to its end; the ids it sent.
 async fn run((script, mode): (&str, &str), url: &str, key: &str) -> anyhow::Result<Vec<String>> {
-    let mut command = interpreter(script)?;
+    let mut command = script::command(script)?;
     command.env("GATEWAY_URL", url).env("WRITE_KEY", key).env("PYTHONDONTWRITEBYTECODE", "1");
     if !mode.is_empty() {
         command.env("POSTHOG_CAPTURE_MODE", mode);
@@ -106,44 +103,6 @@ async fn run((script, mode): (&str, &str), url: &str, key: &str) -> anyhow::Resu
     let ids: Vec<_> = String::from_utf8(ran.stdout)?.lines().map(str::to_owned).collect();
     ensure!(ids.len() == EVENTS, "{script} {mode} sent {} events: {told}", ids.len());
     Ok(ids)
-}
-
-/// A script of ours beside the packages that `./dev test` installs.
-fn interpreter(script: &str) -> anyhow::Result<Command> {
-    let venv = installed().join("venv/bin");
-    let mut command = if script.ends_with(".py") {
-        Command::new(venv.join("python"))
-    } else if venv.join("node").exists() {
-        Command::new(venv.join("node"))
-    } else {
-        Command::new("node")
-    };
-    let folder = if script.ends_with(".py") { scripts() } else { copied() };
-    ensure!(installed().join("node_modules").exists(), "the SDKs are missing: run `./dev test`");
-    command.arg(folder.join(script));
-    Ok(command)
-}
-
-fn scripts() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/clients"))
-}
-
-fn installed() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.dev/clients"))
-}
-
-/// A module finds its packages only from where it lies.
-fn copied() -> &'static Path {
-    static COPIED: LazyLock<PathBuf> = LazyLock::new(|| {
-        for file in scripts().read_dir().expect("tests/clients is there").flatten() {
-            if file.path().extension().is_some_and(|it| it == "mjs") {
-                let to = installed().join(file.file_name());
-                std::fs::copy(file.path(), to).expect("the SDKs are installed by `./dev test`");
-            }
-        }
-        installed().to_owned()
-    });
-    &COPIED
 }
 
 /// Says how many duplicates there were.

@@ -71,9 +71,9 @@ fetch_clients() {
   local from=tests/clients to=.dev/clients
   # The last copied, they say what is there.
   if cmp -s $from/package-lock.json $to/package-lock.json && cmp -s $from/requirements.txt $to/requirements.txt; then return; fi
-  say install "the SDKs of $from by npm and pip (log: .dev/log/clients.log)"
+  say install "the packages of $from by npm and pip (log: .dev/log/clients.log)"
   install_clients $from $to >.dev/log/clients.log 2>&1 ||
-    fail "the SDKs that tests run could not be installed" "$(tail -n 5 .dev/log/clients.log)"
+    fail "the packages that tests run could not be installed" "$(tail -n 5 .dev/log/clients.log)"
 }
 
 install_clients() {

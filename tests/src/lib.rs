@@ -11,6 +11,7 @@ pub mod postgres;
 pub mod program;
 pub mod random;
 pub mod redis;
+pub mod script;
 pub mod send;
 pub mod servers;
 pub mod state;

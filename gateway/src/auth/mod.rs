@@ -17,7 +17,9 @@ pub use self::duration::parse as parse_duration;
 pub use self::store::{KeyRecord, KeyStore, KeyTerms, NewKey, Revocation};
 
 /// What a caller may do; `Admin` includes the others, `Write` never reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Right {
     Read,

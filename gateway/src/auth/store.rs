@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio_postgres::Row;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Right;
@@ -35,7 +36,7 @@ pub struct KeyTerms<'a> {
 }
 
 /// A key that was just made. Without `Debug`: nothing prints the secret by accident.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct NewKey {
     pub secret: String,
     #[serde(flatten)]
@@ -51,7 +52,7 @@ impl std::ops::Deref for NewKey {
 }
 
 /// A key as lists show it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyRecord {
     pub id: Uuid,
@@ -59,9 +60,13 @@ pub struct KeyRecord {
     pub rights: Right,
     pub name: String,
     pub limit_per_min: Option<u32>,
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub last_used_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub revoked_at: Option<Timestamp>,
     /// The key that took its place.
     pub replaced_by: Option<Uuid>,

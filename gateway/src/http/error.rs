@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::body::{BODY_BYTES_MAX, DECOMPRESSED_BYTES_MAX};
 use super::split::EVENTS_MAX;
 use super::surface::AmplitudeRefusal;
-use super::verdict::Verdicts;
+use super::verdict::{Verdicts, VerdictsIfAny};
 use crate::auth::AuthError;
 use crate::idempotency::IdempotencyError;
 use crate::push::InvalidCursor;
@@ -365,6 +365,7 @@ pub struct ProblemDocument<'a> {
     request_id: &'a str,
     errors: &'a [Item],
     #[serde(flatten)]
+    #[schema(value_type = VerdictsIfAny)]
     verdicts: Option<&'a Verdicts>,
 }
 

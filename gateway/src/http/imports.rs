@@ -29,6 +29,26 @@ const WRITE_BYTES: usize = 1 << 20;
 /// How often the disk is asked for its room while an upload of unknown length comes.
 const ROOM_CHECKED_EVERY: u64 = 64 << 20;
 
+#[utoipa::path(post, path = "/api/imports", tag = "Imports", summary = "Upload a file of events",
+    params(
+        ("format" = Option<String>, Query, description = "`csv` or `ndjson`; else told by the type or guessed."),
+        ("delimiter" = Option<String>, Query, description = "Of a CSV file: one character, or `tab`."),
+        ("map" = Option<Vec<String>>, Query, description = "`COLUMN:MEMBER`; may be repeated."),
+        ("dryRun" = Option<bool>, Query, description = "Judges the rows and stores nothing."),
+        ("name" = Option<String>, Query, description = "For people."),
+    ),
+    request_body(description = "The file; gzip and zstd too, by `Content-Encoding`.", content(
+        (String = "text/csv", example = "type,userId,postId\nlike,u1,123\n"),
+        (String = "application/x-ndjson", example = "{\"type\":\"like\",\"userId\":\"u1\"}\n"),
+    )),
+    responses(
+        (status = 202, description = "A job, to be asked for under `Location`.", body = Job),
+        (status = 400, description = "The file cannot be read, or a parameter has no usable value."),
+        (status = 408, description = "The file stopped coming."),
+        (status = 413, description = "The file is too large."),
+        (status = 415, description = "The type or encoding cannot be read here."),
+        (status = 507, description = "There is no room for the file."),
+    ))]
 pub async fn create(
     State(gateway): State<Arc<Gateway>>,
     request: Request,
@@ -43,6 +63,12 @@ pub async fn create(
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(job)).into_response())
 }
 
+#[utoipa::path(get, path = "/api/imports/{id}", tag = "Imports", summary = "Ask how an import stands",
+    params(("id" = Uuid, Path, description = "From the answer to the upload.")),
+    responses(
+        (status = 200, description = "The job.", body = Job),
+        (status = 404, description = "No import of yours has this id."),
+    ))]
 pub async fn show(
     State(gateway): State<Arc<Gateway>>,
     Path(id): Path<String>,

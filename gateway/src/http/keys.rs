@@ -12,33 +12,48 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::error::ApiError;
 use super::{Gateway, body, content};
-use crate::auth::{KeyTerms, NewKey, Revocation, Right, parse_duration};
+use crate::auth::{KeyRecord, KeyTerms, NewKey, Revocation, Right, parse_duration};
 
 const NAME_CHARS_MAX: usize = 200;
 
 const OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
-#[derive(Deserialize)]
+/// What a key is to be.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Wish {
+#[schema(as = NewKeyWish, example = json!({"name": "shop", "rights": "write", "limitPerMin": 6_000}))]
+pub struct Wish {
+    #[schema(min_length = 1, max_length = 200, pattern = r"\S")]
     name: String,
     rights: Right,
+    /// Later than now; without it the key has no end.
+    #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
+    /// Requests (or events, as configured) a minute; without it there is no limit.
+    #[schema(minimum = 1, maximum = 2_147_483_647)]
     limit_per_min: Option<u32>,
 }
 
-#[derive(Deserialize, Default)]
+/// How a key gives way to its successor.
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Rotation {
+pub struct Rotation {
+    /// How long the old key still counts; a day unless said.
+    #[schema(example = "2h")]
     overlap: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct KeyList {
+    keys: Vec<KeyRecord>,
 }
 
 pub fn routes() -> Router<Arc<Gateway>> {
@@ -48,14 +63,28 @@ pub fn routes() -> Router<Arc<Gateway>> {
         .route("/api/keys/{id}/rotate", post(rotate))
 }
 
-async fn list(State(gateway): State<Arc<Gateway>>, request: Request) -> Result<Response, ApiError> {
+#[utoipa::path(get, path = "/api/keys", tag = "Keys", summary = "List the API keys",
+    responses((status = 200, description = "All keys, without their secrets.", body = inline(KeyList))))]
+pub async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+) -> Result<Response, ApiError> {
     let (head, _body) = request.into_parts();
     gateway.access.authorize(&head, Right::Admin).await?;
     let keys = gateway.access.store().list().await.map_err(|error| away(&error))?;
-    Ok(Json(json!({"keys": keys})).into_response())
+    Ok(Json(KeyList { keys }).into_response())
 }
 
-async fn create(
+#[utoipa::path(post, path = "/api/keys", tag = "Keys", summary = "Make an API key",
+    request_body = Wish,
+    responses(
+        (status = 201, description = "The secret is shown this once.", body = NewKey),
+        (status = 400, description = "The body cannot be read, or a member has no usable value."),
+        (status = 408, description = "The body did not arrive in time."),
+        (status = 413, description = "The body is too large."),
+        (status = 415, description = "The body's encoding cannot be read here."),
+    ))]
+pub async fn create(
     State(gateway): State<Arc<Gateway>>,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -64,7 +93,19 @@ async fn create(
     finished(&head, body, made).await
 }
 
-async fn rotate(
+#[utoipa::path(post, path = "/api/keys/{id}/rotate", tag = "Keys", summary = "Make a key's successor",
+    params(("id" = Uuid, Path, description = "The old key.")),
+    request_body = Option<Rotation>,
+    responses(
+        (status = 201, description = "The successor, with its secret.", body = NewKey),
+        (status = 400, description = "The body cannot be read, or `overlap` is no duration."),
+        (status = 404, description = "No key has this id."),
+        (status = 408, description = "The body did not arrive in time."),
+        (status = 409, description = "The key is not in force, or has a successor."),
+        (status = 413, description = "The body is too large."),
+        (status = 415, description = "The body's encoding cannot be read here."),
+    ))]
+pub async fn rotate(
     State(gateway): State<Arc<Gateway>>,
     id: Result<Path<Uuid>, PathRejection>,
     request: Request,
@@ -75,7 +116,14 @@ async fn rotate(
 }
 
 /// Refused at once here, and within 5 s by the other gateways.
-async fn revoke(
+#[utoipa::path(delete, path = "/api/keys/{id}", tag = "Keys", summary = "Revoke a key",
+    params(("id" = Uuid, Path, description = "The key.")),
+    responses(
+        (status = 204, description = "It is refused from now on; by other gateways within 5 s."),
+        (status = 404, description = "No key has this id."),
+        (status = 409, description = "It is the last admin key in force."),
+    ))]
+pub async fn revoke(
     State(gateway): State<Arc<Gateway>>,
     id: Result<Path<Uuid>, PathRejection>,
     request: Request,

@@ -20,6 +20,16 @@ pub struct Verdicts {
     wanted: Wanted,
 }
 
+/// For the API's description: the members of `Verdicts` in a problem document that may have none.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description")]
+pub struct VerdictsIfAny {
+    accepted: Option<usize>,
+    rejected: Option<usize>,
+    retry: Option<usize>,
+    results: Option<Vec<Verdict>>,
+}
+
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
@@ -28,6 +38,7 @@ pub struct Verdict {
     pub event_id: Option<String>,
     pub status: Status,
     #[serde(flatten)]
+    #[schema(value_type = ReasonIfAny)]
     pub reason: Option<Reason>,
     /// What would be stored, where nothing is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,6 +69,15 @@ pub struct Reason {
     pub pointer: Option<String>,
     #[schema(value_type = String)]
     pub detail: Cow<'static, str>,
+}
+
+/// For the API's description, which takes a flattened `Option` for an object that may be null.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description")]
+struct ReasonIfAny {
+    code: Option<String>,
+    pointer: Option<String>,
+    detail: Option<String>,
 }
 
 /// Which results the client asked for.

@@ -26,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use utoipa::IntoParams;
 
 use self::cursor::Cursor;
 pub use self::cursor::InvalidCursor;
@@ -70,6 +71,28 @@ impl Drop for Socket {
     }
 }
 
+/// The query of a stream of notifications, for the API's description; `filter` reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "a description")]
+pub struct Choice {
+    /// Only of this rule.
+    rule: Option<String>,
+    /// `info`, `warning` or `critical`.
+    severity: Option<String>,
+    /// Only about what this user owns.
+    #[param(rename = "userId")]
+    user_id: Option<String>,
+    /// Only about objects of this type.
+    #[param(rename = "objectType")]
+    object_type: Option<String>,
+    /// Only about this object.
+    #[param(rename = "objectId")]
+    object_id: Option<String>,
+    /// Resumes after this message, as the header `Last-Event-ID` does.
+    cursor: Option<String>,
+}
+
 pub fn routes() -> Router<Arc<Gateway>> {
     Router::new()
         .route("/api/notifications/ws", get(notifications_ws))
@@ -77,21 +100,51 @@ pub fn routes() -> Router<Arc<Gateway>> {
         .route("/api/events/live", get(events_live))
 }
 
-async fn notifications_ws(
+#[utoipa::path(get, path = "/api/notifications/ws", tag = "Push", summary = "Notifications over a WebSocket",
+    params(Choice),
+    responses(
+        (status = 101, description = "Each message is a notification (a CloudEvent) with its `cursor`."),
+        (status = 400, description = "A parameter or the cursor cannot be used."),
+        (status = 426, description = "This needs a WebSocket client."),
+    ))]
+pub async fn notifications_ws(
     State(gateway): State<Arc<Gateway>>,
     request: Request,
 ) -> Result<Response, ApiError> {
     ws::open(gateway, Stream::Notifications, request).await
 }
 
-async fn notifications_stream(
+#[utoipa::path(get, path = "/api/notifications/stream", tag = "Push", summary = "Notifications as server-sent events",
+    params(Choice),
+    responses(
+        (status = 200, description = "Each event is a notification (a CloudEvent) with its `cursor`.",
+            body = String, content_type = "text/event-stream"),
+        (status = 400, description = "A parameter or the cursor cannot be used."),
+    ))]
+pub async fn notifications_stream(
     State(gateway): State<Arc<Gateway>>,
     request: Request,
 ) -> Result<Response, ApiError> {
     sse::open(gateway, Stream::Notifications, request).await
 }
 
-async fn events_live(
+#[utoipa::path(get, path = "/api/events/live", tag = "Push", summary = "Each action once, as it is counted",
+    params(
+        ("verdict" = Option<String>, Query, description = "`rejected` shows the dead letters instead."),
+        ("type" = Option<String>, Query, description = "Only these actions."),
+        ("source" = Option<String>, Query, description = "Only from here."),
+        ("userId" = Option<String>, Query, description = "Only of this user."),
+        ("objectType" = Option<String>, Query, description = "Only about objects of this type."),
+        ("objectId" = Option<String>, Query, description = "Only about this object."),
+        ("cursor" = Option<String>, Query, description = "Resumes after this message."),
+    ),
+    responses(
+        (status = 101, description = "To a WebSocket client: each message is an event with its `cursor`."),
+        (status = 200, description = "Each event is an action with its `cursor`.",
+            body = String, content_type = "text/event-stream"),
+        (status = 400, description = "A parameter or the cursor cannot be used."),
+    ))]
+pub async fn events_live(
     State(gateway): State<Arc<Gateway>>,
     RawQuery(query): RawQuery,
     request: Request,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::Row;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::import::{Keeper, Snapshot};
@@ -25,33 +26,46 @@ pub struct NewJob {
 }
 
 /// A job as its owner sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ImportJob)]
 pub struct Job {
     pub id: Uuid,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     #[serde(skip)]
     pub owner: String,
+    /// `queued`, `running`, `done` or `failed`.
     pub state: String,
     pub dry_run: bool,
     pub rows: i64,
     pub accepted: i64,
     pub rejected: i64,
+    /// Rows a second.
     pub rate: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// Seconds that are left, if the rest goes as fast.
     pub eta: Option<i64>,
     pub bytes: i64,
     pub bytes_read: i64,
+    /// How the file is read: its format, and what each column becomes.
+    #[schema(value_type = Object)]
     pub reading: Value,
+    /// The first rejected rows, with their lines and reasons.
+    #[schema(value_type = Vec<Object>)]
     pub rejects: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// Of a dry run: what the first rows would be stored as.
+    #[schema(value_type = Option<Vec<Object>>)]
     pub first_events: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
+    #[schema(value_type = String, format = DateTime)]
     pub as_of: Timestamp,
 }
 
