@@ -93,6 +93,9 @@ pub struct HttpConfig {
     /// Seconds a connection may be idle, or take to send a request's headers, before it is closed.
     #[arg(long, env = "GATEWAY_IDLE_SECONDS", default_value_t = 60, value_name = "SECONDS")]
     pub gateway_idle_seconds: u64,
+    /// Seconds a client may take nothing of what is sent to it before its connection is cut.
+    #[arg(long, env = "GATEWAY_STALL_SECONDS", default_value_t = 30, value_name = "SECONDS")]
+    pub gateway_stall_seconds: u64,
     /// Seconds a request may take to send its body; then the answer is 408.
     #[arg(long, env = "GATEWAY_BODY_SECONDS", default_value_t = 30, value_name = "SECONDS")]
     pub gateway_body_seconds: u64,
@@ -159,6 +162,10 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
 }
 
 impl HttpConfig {
+    pub fn stall(&self) -> Duration {
+        Duration::from_secs(self.gateway_stall_seconds)
+    }
+
     pub fn idle(&self) -> Duration {
         Duration::from_secs(self.gateway_idle_seconds)
     }

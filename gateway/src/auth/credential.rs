@@ -27,9 +27,22 @@ pub fn in_headers(head: &Parts) -> Option<Credential<'_>> {
         .or_else(|| in_protocols(text(head, SEC_WEBSOCKET_PROTOCOL.as_str())?))
 }
 
-/// Whether the head holds an API key, right or wrong.
-pub fn sends_a_key(head: &Parts) -> bool {
-    matches!(find(head), Some(Credential::Key(_)))
+/// What kind of credential a head holds, right or wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    Nothing,
+    Key,
+    Token,
+}
+
+impl Sent {
+    pub fn with(head: &Parts) -> Self {
+        match find(head) {
+            None => Self::Nothing,
+            Some(Credential::Key(_)) => Self::Key,
+            Some(Credential::Token(_)) => Self::Token,
+        }
+    }
 }
 
 /// A header's value; an empty one is none.

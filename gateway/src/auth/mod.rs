@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::access::Access;
 pub use self::caller::{Caller, Identity, Rights};
-pub use self::credential::sends_a_key;
+pub use self::credential::Sent;
 pub use self::duration::parse as parse_duration;
 pub use self::store::{KeyRecord, KeyStore, KeyTerms, NewKey, Revocation};
 

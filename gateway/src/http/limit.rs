@@ -9,13 +9,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::Gateway;
 use super::error::ApiError;
-use crate::auth::{self, Caller};
+use crate::auth::{Caller, Sent};
 use crate::quota::Meter;
 
-/// A request's account, and whether an API key came with it.
+/// A request's account, and what came with it.
 pub struct Account {
     meter: Meter,
-    sends_a_key: bool,
+    credential: Sent,
 }
 
 impl Account {
@@ -25,15 +25,25 @@ impl Account {
             return (None, request);
         }
         let (mut head, body) = request.into_parts();
-        let sends_a_key = auth::sends_a_key(&head);
+        let credential = Sent::with(&head);
         let meter = gateway.quotas.meter(peer(&head), &head.headers);
         head.extensions.insert(meter.clone());
-        (Some(Self { meter, sends_a_key }), Request::from_parts(head, body))
+        (Some(Self { meter, credential }), Request::from_parts(head, body))
+    }
+
+    /// A token pays by address, and costs more to check than this: a flood of them is refused unread.
+    pub async fn refusal(&self, gateway: &Gateway) -> Option<Response> {
+        if self.credential != Sent::Token {
+            return None;
+        }
+        let refused = gateway.quotas.refuse_exhausted(&self.meter).await.err()?;
+        Some(ApiError::Quota(refused).into_response())
     }
 
     pub async fn close(self, gateway: &Gateway, mut response: Response) -> Response {
         // Whoever was not let in by a key pays by address: also for a wrong path, or a wrong key.
-        let is_stranger = !self.sends_a_key || response.status() == StatusCode::UNAUTHORIZED;
+        let is_stranger =
+            self.credential != Sent::Key || response.status() == StatusCode::UNAUTHORIZED;
         let charged = gateway.quotas.charge_rest(&self.meter, is_stranger).await;
         if let Err(refused) = charged {
             response = ApiError::Quota(refused).into_response();

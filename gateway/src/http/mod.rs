@@ -110,11 +110,17 @@ impl Routes {
 
     async fn answer_within_limits(&self, request: Request) -> Response {
         let (account, request) = Account::open(&self.gateway, request);
+        let Some(account) = account else { return self.route(request).await };
+        let response = match account.refusal(&self.gateway).await {
+            Some(refusal) => refusal,
+            None => self.route(request).await,
+        };
+        account.close(&self.gateway, response).await
+    }
+
+    async fn route(&self, request: Request) -> Response {
         let Ok(response) = self.router.clone().call(request).await;
-        match account {
-            Some(account) => account.close(&self.gateway, response).await,
-            None => response,
-        }
+        response
     }
 }
 

@@ -14,6 +14,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prometheus::IntGauge;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,7 @@ pub struct Server {
     local_addr: SocketAddr,
     handshake: Handshake,
     places: Arc<Semaphore>,
+    stall_max: Duration,
     connections: IntGauge,
 }
 
@@ -96,6 +98,7 @@ impl Server {
                 first_byte_within: config.idle(),
             },
             places: Arc::new(Semaphore::new(config.gateway_connections_max)),
+            stall_max: config.stall(),
             connections,
         })
     }
@@ -144,6 +147,13 @@ impl Server {
         }
     }
 
+    /// Who reads nothing any more is cut by the system: it alone sees how long what was sent lies
+    /// unread, whatever is spoken on the connection.
+    fn prepare(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        SockRef::from(stream).set_tcp_user_timeout(Some(self.stall_max))
+    }
+
     fn serve(
         &self,
         stream: TcpStream,
@@ -151,8 +161,8 @@ impl Server {
         place: OwnedSemaphorePermit,
         ending: Ending,
     ) -> impl Future<Output = ()> + use<> {
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "answers on this connection may be delayed");
+        if let Err(error) = self.prepare(&stream) {
+            debug!(%error, "answers on this connection may be delayed, or wait for ever");
         }
         let handshake = self.handshake.clone();
         let connections = self.connections.clone();

@@ -41,9 +41,6 @@ use crate::metrics::GatewayMetrics;
 /// A peer is asked for so often whether it is there; SSE sends a comment.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Whoever takes nothing for so long is cut without a word: nothing would reach it.
-const SEND_TIME_MAX: Duration = Duration::from_secs(30);
-
 /// The sockets of this gateway, and what they are fed from.
 pub struct Push {
     hubs: [Arc<Hub>; 3],

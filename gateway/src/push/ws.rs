@@ -24,7 +24,7 @@ use tracing::debug;
 use super::feed::Turn;
 use super::message::Message;
 use super::stream::Stream;
-use super::{PING_INTERVAL, SEND_TIME_MAX, Socket};
+use super::{PING_INTERVAL, Socket};
 use crate::http::{ApiError, Gateway};
 
 /// Each way, for each socket, for as long as it is open.
@@ -150,17 +150,8 @@ async fn talk(web: &mut WebSocket, socket: &mut Socket) -> Option<CloseFrame> {
 
 /// None when the peer takes nothing any more: there is nobody to say goodbye to.
 async fn sent(sending: impl Future<Output = Result<(), tungstenite::Error>>) -> Option<()> {
-    match timeout(SEND_TIME_MAX, sending).await {
-        Ok(Ok(())) => Some(()),
-        Ok(Err(error)) => {
-            debug!(%error, "a WebSocket broke");
-            None
-        }
-        Err(_elapsed) => {
-            debug!("a client takes nothing any more");
-            None
-        }
-    }
+    let sent = sending.await;
+    sent.inspect_err(|error| debug!(%error, "a WebSocket broke, or its client takes nothing")).ok()
 }
 
 async fn send(web: &mut WebSocket, messages: Vec<Message>) -> Result<(), tungstenite::Error> {

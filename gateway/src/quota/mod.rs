@@ -246,11 +246,22 @@ impl Quotas {
         }
         let bill = self.budget_of(meter, Some(caller));
         *meter.bill() = bill;
-        let Bill::Due(subject, budget) = bill else { return Ok(()) };
-        if self.bucket(subject).lease().is_exhausted(Instant::now(), budget) {
-            return self.charge_due(meter, 1).await;
+        if self.is_exhausted(bill) { self.charge_due(meter, 1).await } else { Ok(()) }
+    }
+
+    /// Refuses a stranger's request whose address has nothing left; otherwise nobody is charged yet.
+    pub async fn refuse_exhausted(&self, meter: &Meter) -> Result<(), QuotaError> {
+        let bill = self.budget_of(meter, None);
+        if !self.is_exhausted(bill) {
+            return Ok(());
         }
-        Ok(())
+        *meter.bill() = bill;
+        self.charge_due(meter, 1).await
+    }
+
+    fn is_exhausted(&self, bill: Bill) -> bool {
+        let Bill::Due(subject, budget) = bill else { return false };
+        self.bucket(subject).lease().is_exhausted(Instant::now(), budget)
     }
 
     /// Charges for all events of a request or refuses it as a whole.

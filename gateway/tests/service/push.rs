@@ -13,8 +13,11 @@ use tokio_tungstenite::tungstenite::Error;
 
 use crate::installation::{Installation, answer, eventually};
 use crate::listener::{Events, Heard, Kind, Listener, Writer, tally, web_socket};
+use crate::raw::Raw;
+use crate::signing::{Signer, in_seconds};
 
 const LIVE: &str = "/api/events/live";
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 fn action(id: &str, user: &str, kind: &str) -> String {
     json!({"eventId": id, "type": kind, "userId": user, "objectType": "post", "objectId": "1",
@@ -226,6 +229,66 @@ async fn a_slow_reader_is_told_what_it_missed_and_cut_and_can_resume() {
     let path = format!("{LIVE}?cursor={}", lagged["cursor"].as_str().unwrap());
     let mut resumed = Listener::open(&gateway, Kind::Sse, &path, &read).await;
     assert_eq!(ids(&mut resumed, 1).await, [format!("{sent}")]);
+    gateway.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_nothing_more_is_cut() {
+    let tallyman = Installation::new().await;
+    let gateway = tallyman.start(&["--gateway-stall-seconds", "1"]).await;
+    let read = key(&tallyman, Right::Read).await;
+    let mut writer = Writer::of(&tallyman, &topic::UNIQUE_ACTIONS).await;
+    let (unread, _) = web_socket(&gateway, LIVE, &[("x-api-key", &read)]).await.unwrap();
+    let mut stream = Raw::connect(&gateway).await;
+    let get = format!(
+        "GET {LIVE} HTTP/1.1
+host: x
+x-api-key: {read}
+
+"
+    );
+    stream.send(&get).await;
+    stream.receive_until("retry: ").await;
+    let open = |count: usize| {
+        let gateway = &gateway;
+        async move {
+            let (_, metrics) = gateway.get("/metrics").await;
+            metrics.contains(&format!("gateway_push_sockets{{stream=\"events\"}} {count}\n"))
+        }
+    };
+    assert!(open(2).await);
+    let long = "x".repeat(100_000);
+    let records: Vec<_> = (0..100).map(|n| ("k", action(&n.to_string(), &long, "like"))).collect();
+    writer.write(&records).await;
+    eventually("both are cut", || open(0)).await;
+    drop((unread, stream));
+    gateway.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_sees_what_is_its_own_until_it_expires() {
+    let tallyman = Installation::new().await;
+    let gateway = tallyman.start(&["--jwt-secret", SECRET, "--jwt-leeway-seconds", "0"]).await;
+    let token = Signer::hs256(SECRET).token(&json!({"sub": "me", "exp": in_seconds(6)}));
+    let mut writer = Writer::of(&tallyman, &topic::NOTIFICATIONS).await;
+    // As browsers can send it: over a socket among the protocols, to a stream in the query.
+    let protocols = format!("bearer, {token}");
+    let (socket, _) =
+        web_socket(&gateway, "/api/notifications/ws", &[("sec-websocket-protocol", &protocols)])
+            .await
+            .unwrap();
+    let path = format!("/api/notifications/stream?access_token={token}");
+    let listeners = [
+        Listener::WebSocket(Box::new(socket)),
+        Listener::Sse(Events::open(&gateway, &path, &[]).await),
+    ];
+    writer.write(&[("k", alert("yours", "you")), ("k", alert("mine", "me"))]).await;
+    for (mut listener, code) in listeners.into_iter().zip([Some(1008), None]) {
+        assert_eq!(listener.json().await["id"], "mine");
+        assert_eq!(listener.end().await, code);
+    }
+    let live = gateway.client.get(gateway.url(LIVE)).bearer_auth(&token);
+    assert_eq!(answer(live).await.status, 401);
     gateway.stop().await.unwrap();
 }
 

@@ -189,3 +189,20 @@ async fn tokens_do_not_need_postgres() {
     assert_eq!(answer(unknown).await.status, 503);
     tallyman.unlock_database().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_tokens_is_limited_by_address_before_they_are_checked() {
+    let tallyman = Installation::new().await;
+    let settings = ["--jwt-secret", SECRET, "--rate-limit-ip-per-min", "2"];
+    let gateway = tallyman.start(&settings).await;
+    let token = Signer::hs256(SECRET).token(&of("service", "write"));
+    assert_eq!(code(&gateway, &token).await, accepted());
+    let forged = format!("{token}x");
+    assert_eq!(code(&gateway, &forged).await, refused("invalid_token"));
+    for token in [&token, &forged] {
+        assert_eq!(code(&gateway, token).await, (429, "rate_limited".to_owned()));
+    }
+    let checks = "gateway_credentials_checked_total{outcome=\"unknown\"} 1\n";
+    assert!(gateway.get("/metrics").await.1.contains(checks));
+    gateway.stop().await.unwrap();
+}
