@@ -92,6 +92,34 @@ async fn an_import_may_die_at_every_kill_point_and_each_row_is_stored_once() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_import_waits_for_a_broker_that_crashed() -> anyhow::Result<()> {
+    let kafka = PrivateServer::start("kafka").await?;
+    let servers = Servers { brokers: kafka.url().await?, ..Servers::shared()? };
+    let tallyman = Installation::on(servers).await?;
+    let mut processor = tallyman.start_processor()?;
+    let rows =
+        Workload::new(seed("an_import_waits_for_a_broker_that_crashed")).sendings(200_000, 0);
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("events.ndjson");
+    let lines: Vec<_> = rows.iter().map(|row| row.json.as_str()).collect();
+    std::fs::write(&file, lines.join("\n"))?;
+    let import = ["import", file.to_str().context("a temporary path is text")?];
+    let crash = async {
+        tallyman.progress(TAKEN_OVER_WITHIN).await?;
+        kafka.kill().await?;
+        let judged = tallyman.judged().await?;
+        sleep(Duration::from_secs(3)).await;
+        kafka.start_again().await?;
+        anyhow::Ok(judged)
+    };
+    let (summary, judged) = tokio::try_join!(tallyman.run("gateway", &import), crash)?;
+    ensure!(judged < 200_000, "all was imported before the broker crashed");
+    ensure!(summary.contains("\"accepted\":200000"), "{summary}");
+    tallyman.expect_exact(&Expected::of(&rows)).await?;
+    processor.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_alerter_may_die_at_every_kill_point() -> anyhow::Result<()> {
     let seed = seed("the_alerter_may_die_at_every_kill_point");
     let cases = ALERTER_KILL_POINTS.map(|point| (point, alerter_dies_at(point, seed)));

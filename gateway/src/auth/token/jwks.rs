@@ -3,16 +3,12 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use axum::body::Bytes;
-use axum::http::{Request, StatusCode, Uri, header};
 use common::admin::Readiness;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connect, HttpConnector};
-use hyper_util::rt::TokioExecutor;
-use rustls::crypto::ring;
+use http_body_util::{BodyExt, Limited};
+use reqwest::redirect::Policy;
+use reqwest::{Body, Client, StatusCode, Url, header};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -111,10 +107,8 @@ impl Jwks {
     }
 
     async fn fetch(&self, fetches: &mut Fetches) -> anyhow::Result<()> {
-        let fetched = tokio::time::timeout(FETCH_TIME_MAX, self.issuer.get())
-            .await
-            .unwrap_or_else(|_elapsed| Err(anyhow::anyhow!("no answer in {FETCH_TIME_MAX:?}")))
-            .and_then(|document| self.put_in_force(document, fetches));
+        let got = self.issuer.get().await;
+        let fetched = got.and_then(|document| self.put_in_force(document, fetches));
         fetches.failed = fetched.is_err();
         fetched
     }
@@ -133,54 +127,37 @@ impl Jwks {
     }
 }
 
-/// Where the set is published. Redirects are not followed: they could lead away from HTTPS.
+/// Where the set is published.
 struct Issuer {
-    uri: Uri,
-    client: AnyClient,
-}
-
-enum AnyClient {
-    Https(Client<HttpsConnector<HttpConnector>, Empty<Bytes>>),
-    /// Within a private network, or on this machine.
-    Http(Client<HttpConnector, Empty<Bytes>>),
+    url: Url,
+    client: Client,
 }
 
 impl Issuer {
     fn new(url: &str) -> anyhow::Result<Self> {
-        let uri: Uri = url.parse().context("this is no URL")?;
-        ensure!(uri.host().is_some(), "the URL has no host; https://issuer.example/jwks.json has");
-        let builder = Client::builder(TokioExecutor::new());
-        let client = match uri.scheme_str() {
-            Some("https") => {
-                let connector = HttpsConnectorBuilder::new()
-                    .with_provider_and_native_roots(ring::default_provider())
-                    .context("read the system's root certificates")?
-                    .https_only()
-                    .enable_http1();
-                AnyClient::Https(builder.build(connector.build()))
-            }
-            Some("http") => AnyClient::Http(builder.build(HttpConnector::new())),
-            other => bail!("the URL begins with {other:?}; it must be https or http"),
-        };
-        Ok(Self { uri, client })
+        let url: Url = url.parse().context("this is no URL")?;
+        ensure!(url.has_host(), "the URL has no host; https://issuer.example/jwks.json has");
+        // Plain HTTP is for a private network, or this machine.
+        ensure!(
+            matches!(url.scheme(), "https" | "http"),
+            "the URL begins with {}; it must be https or http",
+            url.scheme()
+        );
+        let client = Client::builder()
+            // They could lead away from HTTPS.
+            .redirect(Policy::none())
+            .timeout(FETCH_TIME_MAX)
+            .build()
+            .context("read the system's root certificates")?;
+        Ok(Self { url, client })
     }
 
     async fn get(&self) -> anyhow::Result<Bytes> {
-        match &self.client {
-            AnyClient::Https(client) => get(client, &self.uri).await,
-            AnyClient::Http(client) => get(client, &self.uri).await,
-        }
+        let request = self.client.get(self.url.clone()).header(header::ACCEPT, "application/json");
+        let response = request.send().await.context("ask for the key set")?;
+        let status = response.status();
+        ensure!(status == StatusCode::OK, "the key set was answered with {status}");
+        let body = Limited::new(Body::from(response), DOCUMENT_BYTES_MAX).collect().await;
+        Ok(body.map_err(|error| anyhow::anyhow!(error)).context("read the key set")?.to_bytes())
     }
-}
-
-async fn get<C>(client: &Client<C, Empty<Bytes>>, uri: &Uri) -> anyhow::Result<Bytes>
-where
-    C: Connect + Clone + Send + Sync + 'static,
-{
-    let request = Request::get(uri).header(header::ACCEPT, "application/json").body(Empty::new())?;
-    let response = client.request(request).await.context("ask for the key set")?;
-    let status = response.status();
-    ensure!(status == StatusCode::OK, "the key set was answered with {status}");
-    let body = Limited::new(response.into_body(), DOCUMENT_BYTES_MAX).collect().await;
-    Ok(body.map_err(|error| anyhow::anyhow!(error)).context("read the key set")?.to_bytes())
 }

@@ -28,7 +28,17 @@ use crate::push;
         probes::readyz,
         probes::metrics,
     ),
-    components(schemas(Verdicts, ProblemDocument))
+    components(schemas(Verdicts, ProblemDocument)),
+    tags(
+        (name = "Tallyman", description = "Events in our own form and the two flat ones."),
+        (name = "Push", description = "Notifications and live events, as they come."),
+        (name = "Imports", description = "Whole files of events."),
+        (name = "Keys", description = "For administrators."),
+        (name = "Segment and RudderStack", description = "Their SDKs, unmodified."),
+        (name = "PostHog", description = "Its SDKs, unmodified."),
+        (name = "Amplitude", description = "Its SDKs, unmodified."),
+        (name = "Probes", description = "For load balancers and Prometheus; without a credential."),
+    )
 )]
 struct Described;
 
