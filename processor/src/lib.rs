@@ -8,6 +8,7 @@ pub mod dedup;
 pub mod follow;
 pub mod generation;
 pub mod judge;
+mod lag;
 pub mod metrics;
 pub mod partition;
 pub mod pipeline;

@@ -25,6 +25,7 @@ use crate::follow::rollups::Rollups;
 use crate::follow::{Feeds, FollowError, Memory, follow};
 use crate::generation::Generation;
 use crate::judge::{Judge, JudgeError};
+use crate::lag;
 use crate::metrics::ProcessorMetrics;
 use crate::pipeline::Pipeline;
 
@@ -137,6 +138,8 @@ async fn work(
     let mut feeds = Feeds::new(taken.next_offset, shared.memory.clone(), shared.metrics.clone());
     let abandon = CancellationToken::new();
     let mut followers = start_followers(shared, &taken, relay, &mut feeds, &abandon);
+    let source = &taken.source.partition;
+    let lag = lag::report_ledger(&shared.metrics, &shared.offsets, source, feeds.judged_to());
     let judge = Judge::new(
         shared.pool.clone(),
         taken.source.clone(),
@@ -157,6 +160,7 @@ async fn work(
             abandon.cancel();
             Err(follower_ended(shared, ended.map_err(anyhow::Error::from)).await)
         }
+        never = lag => match never {},
     };
     if judged.is_ok() {
         // The pipeline is gone and its feeds with it: followers end when they have caught up.

@@ -25,6 +25,7 @@ use tracing::{debug, error, info, warn};
 use self::read_back::Stored;
 use self::sums::Sums;
 use crate::batch::{Judged, Source};
+use crate::lag::Lag;
 use crate::metrics::ProcessorMetrics;
 
 /// A committed batch, as it is handed to the followers.
@@ -168,6 +169,11 @@ impl Feeds {
         Self { feeds: Vec::new(), judged_to: watch::Sender::new(ledger), memory, metrics }
     }
 
+    /// Where the judge stands.
+    pub fn judged_to(&self) -> watch::Receiver<i64> {
+        self.judged_to.subscribe()
+    }
+
     /// The end of one more follower.
     pub fn feed<S: Share>(&mut self, source: &Arc<Source>, pool: &Pool) -> Feed<S> {
         let (sender, shares) = mpsc::channel(Self::QUEUE);
@@ -186,6 +192,7 @@ impl Feeds {
             shares,
             waiting: VecDeque::new(),
             judged_to: self.judged_to.subscribe(),
+            told: None,
             read_backs: self.memory.read_backs.clone(),
             metrics: self.metrics.clone(),
         }
@@ -207,6 +214,8 @@ pub struct Feed<S> {
     shares: mpsc::Receiver<Held<S>>,
     waiting: VecDeque<Held<S>>,
     judged_to: watch::Receiver<i64>,
+    /// The mark that was told last, and where it is told.
+    told: Option<(i64, Lag)>,
     read_backs: Arc<Semaphore>,
     metrics: ProcessorMetrics,
 }
@@ -293,11 +302,15 @@ impl<S: Share> Feed<S> {
         read_back::read(client, &self.source, from, to).await
     }
 
-    fn report_lag(&self, follower: &str, mark: i64) {
-        let lag = (*self.judged_to.borrow() - mark).max(0);
-        let partition = self.source.partition.partition.to_string();
-        let labels = [follower, &self.source.partition.topic, &partition];
-        self.metrics.follower_lag_offsets.with_label_values(&labels).set(lag);
+    fn report_lag(&mut self, follower: &str, mark: i64) {
+        let offsets = *self.judged_to.borrow() - mark;
+        let (told, lag) = self.told.get_or_insert_with(|| {
+            let partition = self.source.partition.partition.to_string();
+            let labels = [follower, &self.source.partition.topic, &partition];
+            (mark, Lag::new(&self.metrics.follower_lag_offsets, &labels))
+        });
+        *told = mark;
+        lag.set(offsets);
     }
 }
 
@@ -321,6 +334,10 @@ pub async fn follow<F: Follower>(
             }
             Err(FollowError::Unavailable(cause)) => {
                 warn!(source = %source.partition, "{} waits: {cause:#}", F::NAME);
+                // The judge goes on meanwhile: the lag must be seen to grow.
+                if let Some((mark, _)) = feed.told {
+                    feed.report_lag(F::NAME, mark);
+                }
                 sleep(Duration::from_millis(500)).await;
             }
             Err(FollowError::Fenced) => {
