@@ -36,16 +36,26 @@ impl Servers {
 pub struct PrivateServer {
     script: PathBuf,
     port: u16,
+    /// Environment variables of its script.
+    settings: Vec<(&'static str, String)>,
     directory: TempDir,
 }
 
 impl PrivateServer {
     /// Starts a new `kafka`, `postgres` or `redis`.
     pub async fn start(kind: &str) -> anyhow::Result<Self> {
+        Self::start_with(kind, Vec::new()).await
+    }
+
+    pub async fn start_with(
+        kind: &str,
+        settings: Vec<(&'static str, String)>,
+    ) -> anyhow::Result<Self> {
         let native = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/native");
         let server = Self {
             script: native.join(format!("{kind}.sh")),
             port: free_port(),
+            settings,
             // A short name: what the server puts below it may be a socket's path.
             directory: directory(kind)?,
         };
@@ -78,6 +88,7 @@ impl PrivateServer {
             .arg(verb)
             .arg(self.directory.path())
             .args(arguments)
+            .envs(self.settings.iter().map(|(name, value)| (name, value)))
             .output()
             .await?;
         let script = self.script.display();

@@ -1,0 +1,5 @@
+//! What the dashboards are held against.
+
+pub mod expected;
+pub mod shape;
+pub mod story;
