@@ -1,6 +1,7 @@
-//! Unique actions in, notifications out, each exactly once.
+//! Unique actions in, notifications and windows out, each exactly once.
 
 pub mod action;
+pub mod aggregates;
 pub mod app;
 pub mod config;
 pub mod cooldown;
@@ -15,6 +16,7 @@ pub mod readiness;
 pub mod rules;
 pub mod state;
 pub mod watch;
+pub mod watching;
 pub mod windows;
 
 use std::process::ExitCode;
@@ -44,7 +46,7 @@ pub fn main() -> ExitCode {
 }
 
 async fn check_config(config: &Config) -> anyhow::Result<ExitCode> {
-    if let Err(error) = config.rules() {
+    if let Err(error) = config.rules().and(config.aggregates.plan(&config.windows).map(drop)) {
         eprintln!("error: {error:#}");
         return Ok(ExitCode::from(settings::EXIT_BAD_CONFIG));
     }

@@ -1,3 +1,4 @@
-//! What becomes of a notification: ordinary subscribers of the topic.
+//! What becomes of what the alerter tells: ordinary subscribers of its topics.
 
 pub mod history;
+pub mod subscriber;
