@@ -58,7 +58,7 @@ impl App {
             totals = Some(Arc::new(summing(&config, plan, &metrics, context).await?));
             let following = Following {
                 kafka: &config.kafka,
-                sinks: &config.aggregates.aggregate_sinks,
+                sinks: config.aggregates.sinks.sinks()?,
                 config: &config.aggregates.sinks,
                 group: &config.alerter_group,
                 limits: config.batch.read_limits(),
@@ -163,7 +163,7 @@ async fn summing(
     let group = format!("{}-totals", config.alerter_group);
     let offsets = GroupOffsets::of(kafka, &group)?;
     let partition_count = prepare_topics(kafka, &offsets, &topic::PARTIALS, &topic::TOTALS).await?;
-    let result = sinks::result_topic(&config.aggregates.aggregate_sinks);
+    let result = sinks::result_topic(config.aggregates.sinks.sinks()?);
     ensure_topics(kafka, &[result]).await?;
     let result_topic: Arc<str> = named(kafka, result).into();
     let told_in = metrics.clone();

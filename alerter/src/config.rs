@@ -11,7 +11,7 @@ use common::config::{DaemonConfig, KafkaConfig, PostgresConfig};
 use common::kafka::ReadLimits;
 
 use crate::aggregates::dimensions::Grouping;
-use crate::aggregates::sinks::{Sink, SinkConfig};
+use crate::aggregates::sinks::SinkConfig;
 use crate::aggregates::totals::Plan;
 use crate::detector::farrington::Farrington;
 use crate::rules::{Milestones, Rules, SpikeRule};
@@ -154,11 +154,6 @@ pub struct SpikeConfig {
 /// Which windows are counted, and where they go.
 #[derive(Debug, Clone, Args)]
 pub struct AggregateConfig {
-    /// Where counts and users per window go, by comma: the topic `action-aggregates` (kafka), the
-    /// table `action_aggregates` (postgres), a directory (files); or none. What is switched on
-    /// counts from then on.
-    #[arg(long, env = "AGGREGATE_SINKS", value_delimiter = ',', default_value = "kafka,postgres")]
-    pub aggregate_sinks: Vec<Sink>,
     /// Seconds of the windows, by comma; each action counts in one window of each size.
     #[arg(long, env = "AGGREGATE_WINDOW_SECONDS", value_delimiter = ',', default_value = "60",
           value_parser = clap::value_parser!(i64).range(1..=86_400))]
@@ -184,14 +179,9 @@ pub struct AggregateConfig {
 impl AggregateConfig {
     /// Which windows there are; none without a sink. Fails on settings that contradict each other.
     pub fn plan(&self, windows: &WindowConfig) -> anyhow::Result<Option<Plan>> {
-        if self.aggregate_sinks.contains(&Sink::None) {
-            ensure!(
-                self.aggregate_sinks.iter().all(|sink| *sink == Sink::None),
-                "AGGREGATE_SINKS is none or a list of others, not both"
-            );
+        if self.sinks.sinks()?.is_empty() {
             return Ok(None);
         }
-        self.sinks.check(&self.aggregate_sinks)?;
         let mut sizes_ms: Vec<_> =
             self.aggregate_window_seconds.iter().map(|seconds| seconds * 1_000).collect();
         sizes_ms.sort_unstable();
@@ -272,6 +262,7 @@ mod tests {
         assert_eq!(*plan(&[]).unwrap().unwrap().sizes_ms, [60_000]);
         assert!(plan(&["--aggregate-sinks", "none"]).unwrap().is_none());
         assert!(plan(&["--aggregate-sinks", "none,kafka"]).is_err());
+        assert!(plan(&["--aggregate-sinks", "files"]).is_err(), "without a directory");
         let several = plan(&["--aggregate-window-seconds", "90,60,3600,60"]).unwrap().unwrap();
         assert_eq!(*several.sizes_ms, [60_000, 90_000, 3_600_000]);
         assert_eq!(several.slot_ms(), 30_000);

@@ -33,10 +33,13 @@ pub fn main() -> ExitCode {
         Err(code) => return code,
     };
     match cli.command {
-        Command::Run(config) => daemon::run("alerter", &cli.daemon, |context| async move {
-            let app = App::connect(*config, &context).await?;
-            app.run(context.shutdown).await
-        }),
+        Command::Run(config) => {
+            let kafka = config.kafka.clone();
+            daemon::run("alerter", &cli.daemon, &kafka, |context| async move {
+                let app = App::connect(*config, &context).await?;
+                app.run(context.shutdown).await
+            })
+        }
         Command::CheckConfig(config) => {
             daemon::init_logging(&cli.daemon);
             daemon::run_command(check_config(&config))

@@ -44,6 +44,8 @@ topics! {
     UNIQUE_ACTIONS = "unique-actions.yaml";
     /// Alerts, each once.
     NOTIFICATIONS = "notifications.yaml";
+    /// What each daemon measures.
+    SERVICE_METRICS = "service-metrics.yaml";
     /// What the alerter knows of each object.
     ALERTER_STATE = "tm.alerter-state.yaml";
     /// Closed windows.

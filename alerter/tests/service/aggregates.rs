@@ -1,6 +1,7 @@
 //! Windows: what each sink holds in the end is what a naive computation says, whoever dies when.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::topic;
@@ -251,5 +252,73 @@ async fn users_beyond_count_are_estimated_with_a_stated_error() {
     let (users, error) = told[1];
     assert!(error > 0.0);
     assert!((users as f64 - 5_000.0).abs() < 3.0 * error * 5_000.0, "{users} ± {error}");
+    alerter.stop().await;
+}
+
+/// The lines of all files; their names must not claim an offset twice.
+fn in_files(directory: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut claimed: BTreeMap<String, Vec<(i64, i64)>> = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let Some(name) = name.strip_suffix(".ndjson.zst").filter(|it| !it.starts_with('.')) else {
+            continue;
+        };
+        let (partition, offsets) = name.rsplit_once('.').unwrap();
+        let (from, to) = offsets.split_once('-').unwrap();
+        let range = (from.parse().unwrap(), to.parse().unwrap());
+        claimed.entry(partition.to_owned()).or_default().push(range);
+        let text = zstd::decode_all(&*std::fs::read(&path).unwrap()).unwrap();
+        lines.extend(String::from_utf8(text).unwrap().lines().map(str::to_owned));
+    }
+    for ranges in claimed.values_mut() {
+        ranges.sort_unstable();
+        assert!(ranges.windows(2).all(|two| two[0].1 <= two[1].0), "{ranges:?}");
+    }
+    lines.sort_unstable();
+    lines
+}
+
+async fn lines_of(world: &World, topic: &topic::Topic) -> Vec<String> {
+    let records = world.records(topic).await.into_iter();
+    let mut lines: Vec<_> =
+        records.map(|it| String::from_utf8(it.value.unwrap()).unwrap()).collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_hold_each_record_once_across_stops_and_crashes() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = world(2, "files").await;
+    world.set("aggregate-files", directory.path().display());
+    world.set("aggregate-file-seconds", 1);
+    let mut actions = Vec::new();
+    for round in 0..4 {
+        let alerter = world.start().await;
+        let more = history(round, 300);
+        world.send(&more).await;
+        actions.extend(more);
+        eventually("a file is written", async || {
+            (alerter.metric("alerter_aggregates_stored_total") > 0.0).then_some(())
+        })
+        .await;
+        if round % 2 == 0 {
+            alerter.crash().await;
+        } else {
+            alerter.stop().await;
+        }
+    }
+    let alerter = world.start().await;
+    let expected = naive(&actions, 60, false);
+    becomes(&expected, async || in_topic(&world, &topic::AGGREGATES_WITHIN).await).await;
+    let lines = lines_of(&world, &topic::AGGREGATES_WITHIN).await;
+    eventually("the files have all of it", async || {
+        (in_files(directory.path()).len() >= lines.len()).then_some(())
+    })
+    .await;
+    assert_eq!(in_files(directory.path()), lines);
+    assert!(!world.exists(&topic::AGGREGATES).await, "nobody asked for the public topic");
     alerter.stop().await;
 }

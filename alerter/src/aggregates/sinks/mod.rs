@@ -2,11 +2,15 @@
 //!
 //! A further sink is a file beside these, a name in [`Sink`] and a line in [`follow`].
 
+mod files;
 mod postgres;
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use common::config::KafkaConfig;
 use common::kafka::{GroupOffsets, ReadLimits};
@@ -14,6 +18,7 @@ use common::topic::{self, Topic};
 use deadpool_postgres::Pool;
 use tokio_util::sync::CancellationToken;
 
+use crate::aggregates::sinks::files::Files;
 use crate::aggregates::sinks::postgres::Postgres;
 use crate::delivery::subscriber::{Place, Subscription};
 use crate::metrics::AlerterMetrics;
@@ -23,6 +28,7 @@ use crate::metrics::AlerterMetrics;
 pub enum Sink {
     Kafka,
     Postgres,
+    Files,
     None,
 }
 
@@ -33,14 +39,48 @@ impl Sink {
     }
 }
 
-/// Settings of single sinks.
+/// Which sinks there are, and their settings.
 #[derive(Debug, Clone, Args)]
-pub struct SinkConfig {}
+pub struct SinkConfig {
+    /// Where counts and users per window go, by comma: the topic `action-aggregates` (kafka), the
+    /// table `action_aggregates` (postgres), a directory (files); or none. What is switched on
+    /// counts from then on.
+    #[arg(long, env = "AGGREGATE_SINKS", value_delimiter = ',', default_value = "kafka,postgres")]
+    pub aggregate_sinks: Vec<Sink>,
+    /// The directory of the sink `files`, one for all instances of the group: NDJSON compressed
+    /// with zstd, named by topic, partition and offsets.
+    #[arg(long, env = "AGGREGATE_FILES", value_name = "DIRECTORY")]
+    pub aggregate_files: Option<PathBuf>,
+    /// A file holds what was told within so many seconds, or 16 MiB.
+    #[arg(long, env = "AGGREGATE_FILE_SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub aggregate_file_seconds: u64,
+}
 
 impl SinkConfig {
-    /// Fails on a sink that lacks a setting.
-    pub fn check(&self, _sinks: &[Sink]) -> anyhow::Result<()> {
-        Ok(())
+    /// The sinks; empty for `none`. Fails on settings that contradict each other.
+    pub fn sinks(&self) -> anyhow::Result<&[Sink]> {
+        let sinks = &self.aggregate_sinks;
+        if sinks.contains(&Sink::None) {
+            ensure!(
+                sinks.iter().all(|sink| *sink == Sink::None),
+                "AGGREGATE_SINKS is none or a list of others, not both"
+            );
+            return Ok(&[]);
+        }
+        ensure!(
+            !sinks.contains(&Sink::Files) || self.aggregate_files.is_some(),
+            "the sink files needs a directory (AGGREGATE_FILES)"
+        );
+        Ok(sinks)
+    }
+
+    fn file_limits(&self) -> ReadLimits {
+        ReadLimits {
+            events_max: 100_000,
+            bytes_max: 16 << 20,
+            age_max: Duration::from_secs(self.aggregate_file_seconds),
+        }
     }
 }
 
@@ -81,6 +121,16 @@ pub async fn follow(following: Following<'_>) -> anyhow::Result<Vec<Follower>> {
                     following.metrics.clone(),
                 );
                 followers.push(following.follower(*sink, place, following.limits).await?);
+            }
+            Sink::Files => {
+                let directory = following.config.aggregate_files.as_deref();
+                let place = Files::new(
+                    following.kafka.clone(),
+                    directory.context("checked with the settings")?,
+                    following.metrics.clone(),
+                )?;
+                let limits = following.config.file_limits();
+                followers.push(following.follower(*sink, place, limits).await?);
             }
         }
     }
