@@ -120,7 +120,7 @@ async fn watching(
     ensure_topics(kafka, &[&topic::NOTIFICATIONS]).await?;
     let partition_count =
         prepare_topics(kafka, &offsets, &topic::UNIQUE_ACTIONS, &topic::ALERTER_STATE).await?;
-    let groupings: Arc<[_]> = config.aggregates.aggregate_by.clone().into();
+    let groupings = config.aggregates.groupings();
     let slot_ms = plan.map(Plan::slot_ms);
     let notification_topic: Arc<str> = named(kafka, &topic::NOTIFICATIONS).into();
     let partial_topic: Arc<str> = named(kafka, &topic::PARTIALS).into();

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -177,6 +178,14 @@ pub struct AggregateConfig {
 }
 
 impl AggregateConfig {
+    /// What is told apart, each way once.
+    pub fn groupings(&self) -> Arc<[Grouping]> {
+        let mut groupings = self.aggregate_by.clone();
+        groupings.sort_unstable();
+        groupings.dedup();
+        groupings.into()
+    }
+
     /// Which windows there are; none without a sink. Fails on settings that contradict each other.
     pub fn plan(&self, windows: &WindowConfig) -> anyhow::Result<Option<Plan>> {
         if self.sinks.sinks()?.is_empty() {
@@ -266,6 +275,8 @@ mod tests {
         let several = plan(&["--aggregate-window-seconds", "90,60,3600,60"]).unwrap().unwrap();
         assert_eq!(*several.sizes_ms, [60_000, 90_000, 3_600_000]);
         assert_eq!(several.slot_ms(), 30_000);
+        let twice = run(&["--aggregate-by", "object,type,object"]).aggregates.groupings();
+        assert_eq!(*twice, [Grouping::Type, Grouping::Object]);
     }
 
     #[test]

@@ -31,8 +31,8 @@ pub trait Task: Send + Sync + 'static {
     fn restore(&mut self, record: &Record) -> Result<(), UnreadableState>;
     /// After the last record is restored.
     fn resume(&mut self, now: Now);
-    /// Takes in one record.
-    fn observe(&mut self, record: &Record, now: Now);
+    /// Takes in one record; refuses only what a later version wrote.
+    fn observe(&mut self, record: &Record, now: Now) -> Result<(), UnreadableState>;
     fn clock(&mut self) -> &mut Clock;
     /// Looks what is over; after each batch, and now and then without one.
     fn close(&mut self, now: Now);
@@ -278,7 +278,9 @@ impl<T: Task> Partition<T> {
             match batch? {
                 Some(batch) => {
                     records = batch.records.len() as u64;
-                    batch.records.iter().for_each(|record| taken.task.observe(record, now));
+                    for record in &batch.records {
+                        taken.task.observe(record, now)?;
+                    }
                     taken.next = batch.to;
                 }
                 None => self.follow_wall(&mut taken, &mut quiet, now).await?,

@@ -40,9 +40,10 @@ impl Task for Watching {
         self.watch.resume();
     }
 
-    fn observe(&mut self, record: &Record, now: Now) {
+    fn observe(&mut self, record: &Record, now: Now) -> Result<(), UnreadableState> {
         let value = record.value.as_deref().unwrap_or_default();
         self.watch.observe(value, trace::place_in(&record.headers), now);
+        Ok(())
     }
 
     fn clock(&mut self) -> &mut Clock {

@@ -39,6 +39,11 @@ pub struct Slot {
     pub users: Users,
 }
 
+#[derive(Deserialize)]
+struct Version {
+    v: u32,
+}
+
 /// Why a record is no partial.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAPartial {
@@ -49,22 +54,19 @@ pub enum NotAPartial {
 }
 
 impl Partials {
-    /// `slot_ms` divides every window.
+    /// At least one grouping, none twice; `slot_ms` divides every window.
     pub fn new(groupings: Arc<[Grouping]>, slot_ms: i64) -> Self {
         Self { groupings, slot_ms, added: HashMap::new() }
     }
 
     pub fn add(&mut self, action: &Action<'_>, at_ms: i64) {
         let user = Users::hash(&action.user_id);
-        let mut before = None;
-        for grouping in &*self.groupings {
+        // What has no object is the same by any grouping, and counts once.
+        let groupings = if action.object().is_some() { self.groupings.len() } else { 1 };
+        for grouping in &self.groupings[..groupings] {
             let key = Dimensions::of(action, *grouping).key();
-            // What has no object is the same by any grouping, and counts once.
-            if before.as_ref() != Some(&key) {
-                let partial = self.added.entry(key.clone()).or_insert_with(Partial::new);
-                partial.add(at_ms, self.slot_ms, user);
-            }
-            before = Some(key);
+            let partial = self.added.entry(key).or_insert_with(Partial::new);
+            partial.add(at_ms, self.slot_ms, user);
         }
     }
 
@@ -103,9 +105,9 @@ impl Partial {
     pub fn decode<'a>(key: &'a [u8], value: &[u8]) -> Result<(Cow<'a, str>, Self), NotAPartial> {
         let key = String::from_utf8_lossy(key);
         Dimensions::of_key(&key)?;
-        let partial: Self = serde_json::from_slice(value)?;
-        match partial.version {
-            VERSION => Ok((key, partial)),
+        let Version { v: version } = serde_json::from_slice(value)?;
+        match version {
+            VERSION => Ok((key, serde_json::from_slice(value)?)),
             other => Err(NotAPartial::Version(other)),
         }
     }
@@ -164,7 +166,7 @@ mod tests {
         assert!(Partial::decode(key, value).is_ok());
         assert!(Partial::decode(b"http", value).is_err());
         assert!(Partial::decode(key, b"{}").is_err());
-        let later = br#"{"v":2,"newest":0,"slots":[]}"#;
+        let later = br#"{"v":2,"whatever":0}"#;
         assert!(matches!(Partial::decode(key, later), Err(NotAPartial::Version(2))));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use common::kafka::{Headers, Record};
 use tracing::warn;
 
+use crate::aggregates::partials::NotAPartial;
 use crate::aggregates::total::Aggregate;
 use crate::aggregates::totals::Totals;
 use crate::metrics::AlerterMetrics;
@@ -36,13 +37,22 @@ impl Task for Summing {
         self.totals.resume(now);
     }
 
-    fn observe(&mut self, record: &Record, now: Now) {
+    /// What is no partial nobody of ours wrote; one of a later version must not be lost.
+    fn observe(&mut self, record: &Record, now: Now) -> Result<(), UnreadableState> {
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
         let (key, value) = (key.unwrap_or_default(), value.unwrap_or_default());
-        if let Err(error) = self.totals.observe(key, value, now) {
-            self.metrics.partials_unreadable_total.inc();
-            warn!(offset = record.offset, %error, "a record of the partials is left out");
+        match self.totals.observe(key, value, now) {
+            Ok(()) => {}
+            Err(NotAPartial::Version(version)) => {
+                let key = String::from_utf8_lossy(key).into_owned();
+                return Err(UnreadableState::Version { key, version });
+            }
+            Err(NotAPartial::Shape(error)) => {
+                self.metrics.partials_unreadable_total.inc();
+                warn!(offset = record.offset, %error, "a record of the partials is left out");
+            }
         }
+        Ok(())
     }
 
     fn clock(&mut self) -> &mut Clock {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use common::kafka::{GroupOffsets, RecordBatch, TopicPartition};
 use deadpool_postgres::{Pool, PoolError};
 use serde_json::Value;
-use tokio_postgres::error::SqlState;
 use tracing::{error, warn};
 
+use crate::delivery::is_about_the_rows;
 use crate::delivery::subscriber::Place;
 use crate::metrics::AlerterMetrics;
 
@@ -120,10 +120,4 @@ impl History {
             Err(source) => Err(HistoryError::Unavailable(PoolError::Backend(source))),
         }
     }
-}
-
-/// Class 22 (data exception) and 23 (a constraint) concern what we sent; all else the server.
-pub fn is_about_the_rows(error: &tokio_postgres::Error) -> bool {
-    let class = |state: &SqlState| matches!(state.code().get(..2), Some("22" | "23"));
-    error.code().is_some_and(class)
 }

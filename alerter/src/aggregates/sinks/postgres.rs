@@ -8,7 +8,7 @@ use deadpool_postgres::{Pool, Transaction};
 use serde_json::Value;
 use tracing::error;
 
-use crate::delivery::history::is_about_the_rows;
+use crate::delivery::is_about_the_rows;
 use crate::delivery::subscriber::Place;
 use crate::metrics::AlerterMetrics;
 
