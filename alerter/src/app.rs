@@ -182,6 +182,7 @@ async fn summing(
             totals: Totals::new(plan.clone(), now),
             result_topic: result_topic.clone(),
             metrics: told_in.clone(),
+            was_squeezed: false,
         }),
     })
 }

@@ -18,6 +18,8 @@ pub struct Summing {
     pub totals: Totals,
     pub result_topic: Arc<str>,
     pub metrics: AlerterMetrics,
+    /// It was said that memory is short.
+    pub was_squeezed: bool,
 }
 
 impl Task for Summing {
@@ -80,6 +82,13 @@ impl Task for Summing {
         metrics.aggregates_told_total.inc_by(noticed.told);
         metrics.aggregates_corrected_total.inc_by(noticed.corrections);
         metrics.aggregates_sealed_total.inc_by(noticed.sealed);
+        if noticed.squeezed > 0 && !std::mem::replace(&mut self.was_squeezed, true) {
+            warn!(
+                windows = noticed.squeezed,
+                "windows are sealed before their time: they do not fit into AGGREGATE_MEMORY_MB; \
+                 said once, aggregates_sealed_total counts on"
+            );
+        }
         metrics.events_too_late_total.inc_by(noticed.too_late);
     }
 

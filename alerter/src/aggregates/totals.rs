@@ -86,6 +86,8 @@ pub struct Noticed {
     pub told: u64,
     pub corrections: u64,
     pub sealed: u64,
+    /// Those of them that had to make room.
+    pub squeezed: u64,
     /// Actions that came for a sealed window.
     pub too_late: u64,
 }
@@ -215,7 +217,9 @@ impl Totals {
             if !is_old && self.bytes <= self.plan.bytes_max {
                 break;
             }
-            self.seal(span);
+            let sealed = self.seal(span);
+            self.noticed.sealed += sealed;
+            self.noticed.squeezed += if is_old { 0 } else { sealed };
         }
     }
 
@@ -288,15 +292,16 @@ impl Totals {
         }
     }
 
-    fn seal(&mut self, span: Span) {
+    /// Says how many dimensions the window had.
+    fn seal(&mut self, span: Span) -> u64 {
         let sealed = self.sealed.entry(span.size_ms()).or_default();
         sealed.seal(span.start_ms, span.end_ms);
         self.is_seal_changed = true;
-        self.noticed.sealed += self.leave(span) as u64;
+        self.leave(span)
     }
 
     /// Lets go of a window; says how many dimensions it had.
-    fn leave(&mut self, span: Span) -> usize {
+    fn leave(&mut self, span: Span) -> u64 {
         let Some(group) = self.groups.remove(&span) else { return 0 };
         let keys = group.totals.len();
         self.touched.remove(&group.touch);
@@ -304,7 +309,7 @@ impl Totals {
         self.bytes -= group.bytes;
         self.keys -= keys;
         self.leaving.push_back((span, group));
-        keys
+        keys as u64
     }
 
     /// Says the last word of what is sealed and takes it out of the state. A window of a size that

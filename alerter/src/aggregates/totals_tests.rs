@@ -129,6 +129,7 @@ impl Bench {
         self.noticed.told += noticed.told;
         self.noticed.corrections += noticed.corrections;
         self.noticed.sealed += noticed.sealed;
+        self.noticed.squeezed += noticed.squeezed;
         self.noticed.too_late += noticed.too_late;
     }
 
@@ -229,6 +230,7 @@ proptest! {
         bench.end();
         let told: u64 = bench.last().values().map(|(count, _)| count).sum();
         prop_assert_eq!(told + bench.noticed.too_late, deeds.len() as u64);
+        prop_assert_eq!(bench.noticed.squeezed, bench.noticed.sealed);
         let right = naive(&deeds, &[Grouping::Type], &[MINUTE_MS]);
         for (key, (count, _)) in bench.last() {
             prop_assert!(count <= right[&key].0);
@@ -282,6 +284,7 @@ fn a_window_that_has_not_changed_for_long_leaves_the_state() {
     assert_eq!(bench.totals.size(), 100);
     bench.wait(2 * 86_400_000);
     assert_eq!((bench.totals.size(), bench.noticed.sealed), (0, 100));
+    assert_eq!(bench.noticed.squeezed, 0);
     let mut held: BTreeMap<_, _> = bench.states.iter().cloned().collect();
     held.retain(|_, value| value.is_some());
     assert_eq!(held.keys().map(|key| &**key).collect::<Vec<_>>(), [SEALED_KEY]);
