@@ -29,11 +29,19 @@ const PROCESSOR_KILL_POINTS: [&str; 13] = [
     "seen_before_learn:2",
 ];
 
-const ALERTER_KILL_POINTS: [&str; 4] = [
+const ALERTER_KILL_POINTS: [&str; 12] = [
     "alerter_in_transaction:2",
     "alerter_before_commit:2",
     "alerter_after_commit:2",
     "alerter_after_restore:2",
+    "totals_in_transaction:2",
+    "totals_before_commit:2",
+    "totals_after_commit:2",
+    "totals_after_restore:2",
+    "aggregates_postgres_before_commit:2",
+    "aggregates_postgres_after_commit:2",
+    "aggregates_files_before_rename:2",
+    "aggregates_files_after_rename:2",
 ];
 
 /// A killed member keeps its partitions until its session ends, after 10 s.
@@ -123,12 +131,13 @@ async fn an_import_waits_for_a_broker_that_crashed() -> anyhow::Result<()> {
 async fn the_alerter_may_die_at_every_kill_point() -> anyhow::Result<()> {
     let seed = seed("the_alerter_may_die_at_every_kill_point");
     let cases = ALERTER_KILL_POINTS.map(|point| (point, alerter_dies_at(point, seed)));
-    all_hold(cases, 4).await?;
+    all_hold(cases, 6).await?;
     Ok(())
 }
 
 async fn alerter_dies_at(point: &str, seed: u64) -> anyhow::Result<()> {
-    let tallyman = Installation::new().await?;
+    let mut tallyman = Installation::new().await?;
+    tallyman.set_all_sinks();
     let burst = Workload::new(seed).sendings(4_000, 20);
     tallyman.kcat(&burst, Way::KcatWithoutKeys).await?;
     let mut processor = tallyman.start_processor()?;
@@ -141,6 +150,7 @@ async fn alerter_dies_at(point: &str, seed: u64) -> anyhow::Result<()> {
     expected.merge(&burst);
     tallyman.expect_exact(&expected).await?;
     tallyman.expect_milestones(&expected).await?;
+    tallyman.expect_windows().await?;
     processor.stop().await?;
     alerter.stop().await
 }
@@ -160,7 +170,8 @@ async fn processors_and_alerters_may_die_at_any_moment_under_load() -> anyhow::R
 
 async fn random_kills(seed: u64, rounds: usize, rate: usize) -> anyhow::Result<()> {
     let mut random = Random::of(seed);
-    let tallyman = Installation::new().await?;
+    let mut tallyman = Installation::new().await?;
+    tallyman.set_all_sinks();
     let (mut gateway, http) = tallyman.start_gateway().await?;
     let mut processors = [tallyman.start_processor()?, tallyman.start_processor()?];
     let mut alerter = tallyman.start_alerter()?;
@@ -179,6 +190,7 @@ async fn random_kills(seed: u64, rounds: usize, rate: usize) -> anyhow::Result<(
     let expected = load.stop().await?;
     tallyman.expect_exact(&expected).await?;
     tallyman.expect_milestones(&expected).await?;
+    tallyman.expect_windows().await?;
     for program in processors.iter_mut().chain([&mut alerter, &mut gateway]) {
         program.stop().await?;
     }
@@ -287,6 +299,7 @@ async fn restarts(
     let expected = load.stop().await?;
     tallyman.expect_exact(&expected).await?;
     tallyman.expect_milestones(&expected).await?;
+    tallyman.expect_windows().await?;
     for program in processors.iter_mut().chain([&mut alerter, &mut gateway]) {
         ensure!(program.is_running()?, "{} has ended", program.name);
         program.stop().await?;

@@ -38,6 +38,7 @@ async fn twenty_thousand_events_by_three_ways_are_counted_once() -> anyhow::Resu
     ensure!((state.records, state.duplicate) == (24_000, 8_000), "{state}");
 
     tallyman.expect_milestones(&expected).await?;
+    tallyman.expect_windows().await?;
     for processor in &processors {
         let consumed = processor.metric("processor_events_consumed_total").await;
         ensure!(consumed > 0.0, "one processor did all the work");
@@ -431,6 +432,60 @@ async fn a_sharp_rise_is_told_once_though_nothing_follows() -> anyhow::Result<()
 fn now_ms() -> u64 {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since_1970.expect("after 1970").as_millis() as u64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_daemon_tells_the_bus_what_it_measures_and_once_more_when_it_stops()
+-> anyhow::Result<()> {
+    let mut tallyman = Installation::new().await?;
+    // Long enough that only the first and the last report come.
+    tallyman.set("SERVICE_METRICS_SECONDS", "3600");
+    let (mut gateway, http) = tallyman.start_gateway().await?;
+    let mut processor = tallyman.start_processor()?;
+    let mut alerter = tallyman.start_alerter()?;
+    processor.ready().await?;
+    alerter.ready().await?;
+    let services = ["gateway", "processor", "alerter"];
+    eventually("all have told once", Duration::from_secs(30), async || {
+        for service in services {
+            tallyman.reported(service).await?.with_context(|| format!("nothing of {service}"))?;
+        }
+        Ok(())
+    })
+    .await?;
+    let like = json!({"type": "like", "userId": "u", "postId": "1"}).to_string();
+    http_accepts(&http, "/api/events", like).await?;
+    tallyman.wait_drained().await?;
+    tallyman.wait_alerted().await?;
+    for program in [&mut gateway, &mut processor, &mut alerter] {
+        program.stop().await?;
+    }
+    let counted = [
+        "gateway_events_received_total{verdict=\"accepted\"}",
+        "processor_events_consumed_total",
+        "alerter_records_consumed_total",
+    ];
+    for (service, name) in services.into_iter().zip(counted) {
+        let report = tallyman.reported(service).await?.context("it was there before")?;
+        ensure!(report["metrics"][name] == 1, "{service} stopped without a word: {report}");
+        ensure!(report["instance"].as_str().is_some_and(|it| it.contains('/')), "{report}");
+        report["at"].as_str().context("no time")?.parse::<jiff::Timestamp>()?;
+    }
+    for record in tallyman.read("service-metrics").await? {
+        let instance = record.json()?["instance"].as_str().map(|it| it.as_bytes().to_vec());
+        ensure!(record.key == instance, "the key is not the instance");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_may_keep_its_metrics_to_itself() -> anyhow::Result<()> {
+    let mut tallyman = Installation::new().await?;
+    tallyman.set("SERVICE_METRICS_SECONDS", "0");
+    let (mut gateway, _http) = tallyman.start_gateway().await?;
+    gateway.stop().await?;
+    ensure!(tallyman.reported("gateway").await?.is_none());
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

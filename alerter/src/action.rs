@@ -15,6 +15,8 @@ pub struct Action<'a> {
     #[serde(borrow)]
     pub user_id: Cow<'a, str>,
     #[serde(borrow, default)]
+    pub source: Cow<'a, str>,
+    #[serde(borrow, default)]
     object_type: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     object_id: Option<Cow<'a, str>>,

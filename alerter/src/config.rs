@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -10,12 +11,15 @@ use clap_complete::Shell;
 use common::config::{DaemonConfig, KafkaConfig, PostgresConfig};
 use common::kafka::ReadLimits;
 
+use crate::aggregates::dimensions::Grouping;
+use crate::aggregates::sinks::SinkConfig;
+use crate::aggregates::totals::Plan;
 use crate::detector::farrington::Farrington;
 use crate::rules::{Milestones, Rules, SpikeRule};
 use crate::windows;
 
-/// Watches the unique actions and tells, each exactly once, which posts reached a milestone and
-/// which rise sharply against their own past.
+/// Watches the unique actions and tells, each exactly once, which posts reached a milestone, which
+/// rise sharply against their own past, and how much happened in each window of time.
 #[derive(Debug, Parser)]
 #[command(name = "alerter", version)]
 pub struct Cli {
@@ -66,6 +70,8 @@ pub struct Config {
     pub windows: WindowConfig,
     #[command(flatten)]
     pub spike: SpikeConfig,
+    #[command(flatten)]
+    pub aggregates: AggregateConfig,
 }
 
 /// What one Kafka transaction takes together.
@@ -95,7 +101,7 @@ impl BatchConfig {
 /// How time is cut into windows.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct WindowConfig {
-    /// Seconds of one window.
+    /// Seconds of the windows in which likes are compared.
     #[arg(long, env = "WINDOW_SECONDS", default_value_t = 60,
           value_parser = clap::value_parser!(i64).range(1..=86_400))]
     pub window_seconds: i64,
@@ -111,7 +117,7 @@ pub struct WindowConfig {
 }
 
 impl WindowConfig {
-    fn timing(&self) -> windows::Timing {
+    pub fn timing(&self) -> windows::Timing {
         windows::Timing {
             window_ms: self.window_seconds * 1_000,
             lateness_ms: self.lateness_seconds * 1_000,
@@ -144,6 +150,58 @@ pub struct SpikeConfig {
     #[arg(long, env = "SPIKE_COOLDOWN_WINDOWS", default_value_t = 30,
           value_parser = clap::value_parser!(i64).range(0..=10_000))]
     pub spike_cooldown_windows: i64,
+}
+
+/// Which windows are counted, and where they go.
+#[derive(Debug, Clone, Args)]
+pub struct AggregateConfig {
+    /// Seconds of the windows, by comma; each action counts in one window of each size.
+    #[arg(long, env = "AGGREGATE_WINDOW_SECONDS", value_delimiter = ',', default_value = "60",
+          value_parser = clap::value_parser!(i64).range(1..=86_400))]
+    pub aggregate_window_seconds: Vec<i64>,
+    /// What is told apart, by comma: source, type and object type (type); source, type and object
+    /// (object). With both, rows of single objects are those with an object id.
+    #[arg(long, env = "AGGREGATE_BY", value_delimiter = ',', default_value = "type")]
+    pub aggregate_by: Vec<Grouping>,
+    /// A window that nothing has changed for so many hours is forgotten; what comes later for it is
+    /// only counted, in the metric events_too_late_total.
+    #[arg(long, env = "AGGREGATE_KEEP_HOURS", default_value_t = 192,
+          value_parser = clap::value_parser!(i64).range(1..=87_600))]
+    pub aggregate_keep_hours: i64,
+    /// MiB that the windows of one partition may take; above it those are forgotten first that
+    /// changed longest ago.
+    #[arg(long, env = "AGGREGATE_MEMORY_MB", default_value_t = 64,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub aggregate_memory_mb: u32,
+    #[command(flatten)]
+    pub sinks: SinkConfig,
+}
+
+impl AggregateConfig {
+    /// What is told apart, each way once.
+    pub fn groupings(&self) -> Arc<[Grouping]> {
+        let mut groupings = self.aggregate_by.clone();
+        groupings.sort_unstable();
+        groupings.dedup();
+        groupings.into()
+    }
+
+    /// Which windows there are; none without a sink. Fails on settings that contradict each other.
+    pub fn plan(&self, windows: &WindowConfig) -> anyhow::Result<Option<Plan>> {
+        if self.sinks.sinks()?.is_empty() {
+            return Ok(None);
+        }
+        let mut sizes_ms: Vec<_> =
+            self.aggregate_window_seconds.iter().map(|seconds| seconds * 1_000).collect();
+        sizes_ms.sort_unstable();
+        sizes_ms.dedup();
+        Ok(Some(Plan {
+            sizes_ms: sizes_ms.into(),
+            timing: windows.timing(),
+            bytes_max: (self.aggregate_memory_mb as usize) << 20,
+            keep_ms: self.aggregate_keep_hours * 3_600_000,
+        }))
+    }
 }
 
 impl Config {
@@ -202,6 +260,23 @@ mod tests {
         let rules = run(&[]).rules().unwrap();
         assert_eq!(rules.timing.window_ms, 60_000);
         assert_eq!(rules.milestones.reached(1_000_000_000), Some(1_000_000_000));
+    }
+
+    #[test]
+    fn without_a_sink_there_are_no_windows() {
+        let plan = |args: &[&str]| {
+            let config = run(args);
+            config.aggregates.plan(&config.windows)
+        };
+        assert_eq!(*plan(&[]).unwrap().unwrap().sizes_ms, [60_000]);
+        assert!(plan(&["--aggregate-sinks", "none"]).unwrap().is_none());
+        assert!(plan(&["--aggregate-sinks", "none,kafka"]).is_err());
+        assert!(plan(&["--aggregate-sinks", "files"]).is_err(), "without a directory");
+        let several = plan(&["--aggregate-window-seconds", "90,60,3600,60"]).unwrap().unwrap();
+        assert_eq!(*several.sizes_ms, [60_000, 90_000, 3_600_000]);
+        assert_eq!(several.slot_ms(), 30_000);
+        let twice = run(&["--aggregate-by", "object,type,object"]).aggregates.groupings();
+        assert_eq!(*twice, [Grouping::Type, Grouping::Object]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! Unique actions in, notifications out, each exactly once.
+//! Unique actions in, notifications and windows out, each exactly once.
 
 pub mod action;
+pub mod aggregates;
 pub mod app;
 pub mod config;
 pub mod cooldown;
@@ -15,6 +16,7 @@ pub mod readiness;
 pub mod rules;
 pub mod state;
 pub mod watch;
+pub mod watching;
 pub mod windows;
 
 use std::process::ExitCode;
@@ -31,10 +33,13 @@ pub fn main() -> ExitCode {
         Err(code) => return code,
     };
     match cli.command {
-        Command::Run(config) => daemon::run("alerter", &cli.daemon, |context| async move {
-            let app = App::connect(*config, &context).await?;
-            app.run(context.shutdown).await
-        }),
+        Command::Run(config) => {
+            let kafka = config.kafka.clone();
+            daemon::run("alerter", &cli.daemon, &kafka, |context| async move {
+                let app = App::connect(*config, &context).await?;
+                app.run(context.shutdown).await
+            })
+        }
         Command::CheckConfig(config) => {
             daemon::init_logging(&cli.daemon);
             daemon::run_command(check_config(&config))
@@ -44,7 +49,7 @@ pub fn main() -> ExitCode {
 }
 
 async fn check_config(config: &Config) -> anyhow::Result<ExitCode> {
-    if let Err(error) = config.rules() {
+    if let Err(error) = config.rules().and(config.aggregates.plan(&config.windows).map(drop)) {
         eprintln!("error: {error:#}");
         return Ok(ExitCode::from(settings::EXIT_BAD_CONFIG));
     }

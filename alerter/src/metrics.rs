@@ -2,6 +2,7 @@
 
 use common::metrics;
 use common::metrics::latency_buckets;
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 metrics! {
     pub struct AlerterMetrics("alerter") {
@@ -17,7 +18,7 @@ metrics! {
         notifications_total: IntCounterVec["rule"],
         /// Windows with enough likes to be judged.
         windows_judged_total: IntCounter,
-        /// Changed objects written to the state topic.
+        /// Changed objects and windows written to a state topic.
         states_written_total: IntCounter,
         /// Seconds of a Kafka transaction, from its first record to its commit.
         transaction_seconds: Histogram[latency_buckets()],
@@ -31,9 +32,74 @@ metrics! {
         partitions_owned: IntGauge,
         /// Unique actions that the group has not committed yet, by partition.
         lag_records: IntGaugeVec["partition"],
+        /// Partials of windows taken from Kafka and committed.
+        partials_consumed_total: IntCounter,
+        /// Records among the partials that are none; they are left out.
+        partials_unreadable_total: IntCounter,
+        /// Partials that the group has not committed yet, by partition.
+        partials_lag_records: IntGaugeVec["partition"],
+        /// Partitions of partials this instance adds up now.
+        partials_partitions_owned: IntGauge,
+        /// Windows told, corrections included, each of their dimensions counted.
+        aggregates_told_total: IntCounter,
+        /// Windows told again because something came late.
+        aggregates_corrected_total: IntCounter,
+        /// Windows that are no longer remembered; their last word is said.
+        aggregates_sealed_total: IntCounter,
+        /// Actions that came for a window that is no longer remembered, by sizes of windows; they
+        /// are in no window.
+        events_too_late_total: IntCounter,
+        /// Windows remembered, each of their dimensions counted, by partition.
+        aggregates: IntGaugeVec["partition"],
+        /// Windows written to a sink, corrections included.
+        aggregates_stored_total: IntCounterVec["sink"],
+        /// Windows that a sink refused as they are; only the topic has them.
+        aggregates_refused_total: IntCounterVec["sink"],
         /// Notifications written to the history, copies included.
         history_rows_total: IntCounter,
         /// Notifications that Postgres refused as they are; they are only in the topic.
         history_refused_total: IntCounter,
+    }
+}
+
+/// What is measured of the partitions of one topic, whatever their task is.
+pub struct PartitionMetrics {
+    pub owned: IntGauge,
+    pub size: IntGaugeVec,
+    pub lag_records: IntGaugeVec,
+    pub transaction_seconds: Histogram,
+    pub failed_total: IntCounterVec,
+    pub restore_seconds: Histogram,
+    pub states_written_total: IntCounter,
+}
+
+impl AlerterMetrics {
+    /// Of the partitions of unique actions.
+    pub fn of_watching(&self) -> PartitionMetrics {
+        let (owned, size) = (self.partitions_owned.clone(), self.objects.clone());
+        self.of_partitions(owned, size, self.lag_records.clone())
+    }
+
+    /// Of the partitions of partials.
+    pub fn of_summing(&self) -> PartitionMetrics {
+        let (owned, size) = (self.partials_partitions_owned.clone(), self.aggregates.clone());
+        self.of_partitions(owned, size, self.partials_lag_records.clone())
+    }
+
+    fn of_partitions(
+        &self,
+        owned: IntGauge,
+        size: IntGaugeVec,
+        lag_records: IntGaugeVec,
+    ) -> PartitionMetrics {
+        PartitionMetrics {
+            owned,
+            size,
+            lag_records,
+            transaction_seconds: self.transaction_seconds.clone(),
+            failed_total: self.transactions_failed_total.clone(),
+            restore_seconds: self.restore_seconds.clone(),
+            states_written_total: self.states_written_total.clone(),
+        }
     }
 }

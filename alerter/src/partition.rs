@@ -1,4 +1,4 @@
-//! Takes a partition of unique actions, watches it, and gives it up; each batch is one transaction.
+//! Takes a partition of a topic, works on it, and gives it up; each batch is one transaction.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -8,36 +8,83 @@ use common::config::KafkaConfig;
 use common::failpoint::kill_point;
 use common::kafka::{
     GroupOffsets, Headers, KafkaError, Outgoing, PartitionReader, Partitions, RangeReader,
-    ReadLimits, TopicPartition, TransactionError, TransactionalProducer,
+    ReadLimits, Record, TopicPartition, TransactionError, TransactionalProducer,
 };
-use common::trace;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::group::Left;
-use crate::metrics::AlerterMetrics;
+use crate::metrics::PartitionMetrics;
 use crate::position::{self, Torn};
 use crate::readiness::{Begun, Taking};
-use crate::rules::Rules;
 use crate::state::UnreadableState;
-use crate::watch::{Alert, Changes, Watch};
-use crate::windows::Now;
+use crate::windows::{Clock, Now};
 
-/// What all partitions of this instance share.
-pub struct Shared {
+/// What is known of one partition and made of its records. It lives in memory and in the state
+/// topic; when a transaction fails, the whole of it is thrown away and restored.
+pub trait Task: Send + Sync + 'static {
+    /// Where a test may kill the daemon.
+    const KILL_POINTS: KillPoints;
+
+    /// Takes in what an earlier run wrote; a later record of a key replaces it.
+    fn restore(&mut self, record: &Record) -> Result<(), UnreadableState>;
+    /// After the last record is restored.
+    fn resume(&mut self, now: Now);
+    /// Takes in one record; refuses only what a later version wrote.
+    fn observe(&mut self, record: &Record, now: Now) -> Result<(), UnreadableState>;
+    fn clock(&mut self) -> &mut Clock;
+    /// Looks what is over; after each batch, and now and then without one.
+    fn close(&mut self, now: Now);
+    fn has_changes(&self) -> bool;
+    /// What is to be written now.
+    fn take_changes(&mut self) -> Changes;
+    /// So many records were taken in, and everything that was taken is committed.
+    fn committed(&mut self, records: u64);
+    /// How much it remembers.
+    fn size(&self) -> usize;
+}
+
+/// The names of a task's kill points.
+pub struct KillPoints {
+    pub after_restore: &'static str,
+    pub in_transaction: &'static str,
+    pub before_commit: &'static str,
+    pub after_commit: &'static str,
+}
+
+/// What a transaction has to write.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub told: Vec<Told>,
+    /// Key and value of each part of the state that changed; none where it is forgotten.
+    pub states: Vec<(Arc<str>, Option<Vec<u8>>)>,
+}
+
+/// A record for others; its key decides where it lies.
+#[derive(Debug, Clone)]
+pub struct Told {
+    pub topic: Arc<str>,
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+    pub headers: Headers,
+}
+
+/// What all partitions of one topic share in this instance.
+pub struct Shared<T> {
     pub kafka: KafkaConfig,
     pub group: String,
     pub input_topic: String,
     pub state_topic: String,
-    pub notification_topic: String,
     /// Of the input and of the state alike.
     pub partition_count: i32,
     pub limits: ReadLimits,
-    pub rules: Arc<Rules>,
+    pub quiet_ms: i64,
     pub offsets: GroupOffsets,
-    pub metrics: AlerterMetrics,
+    pub metrics: PartitionMetrics,
     pub taking: Taking,
+    /// Makes the task of a partition, which knows nothing yet.
+    pub begin: Box<dyn Fn(Now) -> T + Send + Sync>,
 }
 
 /// Why a partition is taken anew, or not at all.
@@ -89,22 +136,22 @@ impl Lost {
 }
 
 /// One partition that Kafka assigned to us.
-pub struct Partition {
-    shared: Arc<Shared>,
+pub struct Partition<T> {
+    shared: Arc<Shared<T>>,
     partitions: Partitions,
     source: TopicPartition,
 }
 
 /// A partition that is ours: nobody else can commit for it, and all it knew is in memory.
-struct Taken {
+struct Taken<T> {
     producer: TransactionalProducer,
-    watch: Watch,
-    /// The first record that is not in `watch`.
+    task: T,
+    /// The first record that is not in `task`.
     next: i64,
 }
 
-impl Partition {
-    pub fn new(shared: Arc<Shared>, partitions: Partitions, source: TopicPartition) -> Self {
+impl<T: Task> Partition<T> {
+    pub fn new(shared: Arc<Shared<T>>, partitions: Partitions, source: TopicPartition) -> Self {
         Self { shared, partitions, source }
     }
 
@@ -113,20 +160,21 @@ impl Partition {
     pub async fn hold(self, stop: CancellationToken) -> anyhow::Result<Left> {
         ensure!(
             self.source.partition < self.shared.partition_count,
-            "{} is new: the state topic has only {} partitions, and counts of objects would be \
-             torn apart; the partitions of unique actions are fixed",
+            "{} is new: {} has only {} partitions, and counts would be torn apart; the number of \
+             partitions is fixed",
             self.source,
+            self.shared.state_topic,
             self.shared.partition_count
         );
         let mut attempts = Attempts::default();
         loop {
-            let lost = match self.take_and_watch(&stop, &mut attempts).await {
+            let lost = match self.take_and_work(&stop, &mut attempts).await {
                 Ok(left) => return Ok(left),
                 Err(Lost::State(error)) => return Err(error.into()),
                 Err(lost) => lost,
             };
             attempts.failures += 1;
-            self.shared.metrics.transactions_failed_total.with_label_values(&[lost.reason()]).inc();
+            self.shared.metrics.failed_total.with_label_values(&[lost.reason()]).inc();
             report(&self.source, &lost);
             if stop.run_until_cancelled(tokio::time::sleep(attempts.pause())).await.is_none() {
                 return Ok(Left::Closed);
@@ -134,7 +182,7 @@ impl Partition {
         }
     }
 
-    async fn take_and_watch(
+    async fn take_and_work(
         &self,
         stop: &CancellationToken,
         attempts: &mut Attempts,
@@ -146,32 +194,32 @@ impl Partition {
         let taken = taken?;
         let reader = self.partitions.open(&self.source, taken.next)?;
         *attempts = Attempts::default();
-        let owned = &self.shared.metrics.partitions_owned;
+        let owned = &self.shared.metrics.owned;
         owned.inc();
-        let watched = self.watch(taken, reader, stop).await;
+        let worked = self.work(taken, reader, stop).await;
         owned.dec();
-        if watched.is_err() {
+        if worked.is_err() {
             self.partitions.release([&self.source])?;
         }
-        watched.map(|()| Left::Opened)
+        worked.map(|()| Left::Opened)
     }
 
     /// The order is the point: once the former owner is fenced, the committed offset is final, and
     /// all the state that belongs to it lies before the end of the state topic; the position in it
     /// proves that.
-    async fn take(&self) -> Result<Taken, Lost> {
+    async fn take(&self) -> Result<Taken<T>, Lost> {
         let Shared { kafka, group, offsets, metrics, .. } = &*self.shared;
         let begun = Instant::now();
         let transactional_id = format!("{group}/{}", self.source);
         let producer =
             TransactionalProducer::fence(kafka, &transactional_id, offsets.clone()).await?;
         let committed = offsets.committed(&self.source).await?;
-        let (watch, restored) = self.restore().await?;
+        let (task, restored) = self.restore().await?;
         let next = self.start(position::agreed(committed, restored).map_err(Lost::Torn)?).await?;
         metrics.restore_seconds.observe(begun.elapsed().as_secs_f64());
-        info!(source = %self.source, next, objects = watch.objects(), "partition taken");
-        kill_point("alerter_after_restore");
-        Ok(Taken { producer, watch, next })
+        info!(source = %self.source, next, remembers = task.size(), "partition taken");
+        kill_point(T::KILL_POINTS.after_restore);
+        Ok(Taken { producer, task, next })
     }
 
     /// The first offset to read, for a position where there is one.
@@ -184,43 +232,44 @@ impl Partition {
         if committed < marks.low {
             // They are gone for everybody: to stop would not bring them back.
             error!(source = %self.source, committed, low = marks.low,
-                "unique actions were deleted by retention before they were read");
+                "records were deleted by retention before they were read");
         }
         Ok(committed.max(marks.low))
     }
 
     /// What the state topic holds of the partition, and of which offset that is.
-    async fn restore(&self) -> Result<(Watch, Option<i64>), Lost> {
-        let Shared { kafka, state_topic, offsets, rules, .. } = &*self.shared;
+    async fn restore(&self) -> Result<(T, Option<i64>), Lost> {
+        let Shared { kafka, state_topic, offsets, begin, .. } = &*self.shared;
         let source =
             TopicPartition { topic: state_topic.clone(), partition: self.source.partition };
         let end = offsets.watermarks(&source).await?;
-        let mut watch = Watch::new(rules.clone(), now());
+        let mut task = begin(now());
         let mut reader = RangeReader::open(kafka, &source, end.low..end.high)?;
         let mut progress = Progress::new();
         let mut position = None;
         while let Some(records) = reader.next().await? {
             progress.add(&source, records.len(), end.high);
-            for record in records {
-                let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
-                match (&*key, record.value.as_deref()) {
-                    (position::KEY, Some(value)) => position = Some(position::decode(value)?),
-                    (key, value) => watch.restore(key, value)?,
+            for record in &records {
+                match (record.key.as_deref(), record.value.as_deref()) {
+                    (Some(key), Some(value)) if key == position::KEY.as_bytes() => {
+                        position = Some(position::decode(value)?);
+                    }
+                    _ => task.restore(record)?,
                 }
             }
         }
-        watch.resume();
-        Ok((watch, position))
+        task.resume(now());
+        Ok((task, position))
     }
 
-    async fn watch(
+    async fn work(
         &self,
-        mut taken: Taken,
+        mut taken: Taken<T>,
         mut reader: PartitionReader,
         stop: &CancellationToken,
     ) -> Result<(), Lost> {
         let partition = self.source.partition.to_string();
-        let objects = self.shared.metrics.objects.with_label_values(&[&*partition]);
+        let size = self.shared.metrics.size.with_label_values(&[&*partition]);
         let mut quiet = Quiet::default();
         // Only reading is cancelled: a transaction that was begun is always ended.
         while let Some(batch) = stop.run_until_cancelled(reader.read(self.shared.limits)).await {
@@ -230,20 +279,19 @@ impl Partition {
                 Some(batch) => {
                     records = batch.records.len() as u64;
                     for record in &batch.records {
-                        let value = record.value.as_deref().unwrap_or_default();
-                        taken.watch.observe(value, trace::place_in(&record.headers), now);
+                        taken.task.observe(record, now)?;
                     }
                     taken.next = batch.to;
                 }
                 None => self.follow_wall(&mut taken, &mut quiet, now).await?,
             }
-            taken.watch.close(now);
-            if taken.next != quiet.committed || taken.watch.has_changes() {
+            taken.task.close(now);
+            if taken.next != quiet.committed || taken.task.has_changes() {
                 self.commit(&mut taken).await?;
                 quiet.committed = taken.next;
             }
-            self.count(&mut taken.watch, records);
-            objects.set(taken.watch.objects() as i64);
+            taken.task.committed(records);
+            size.set(taken.task.size() as i64);
         }
         Ok(())
     }
@@ -252,14 +300,14 @@ impl Partition {
     /// broker that is away is silent too.
     async fn follow_wall(
         &self,
-        taken: &mut Taken,
+        taken: &mut Taken<T>,
         quiet: &mut Quiet,
         now: Now,
     ) -> Result<(), Lost> {
-        if !taken.watch.clock().is_quiet(now) {
+        if !taken.task.clock().is_quiet(now) {
             return Ok(());
         }
-        if now.steady_ms >= quiet.asked_ms + self.shared.rules.timing.quiet_ms {
+        if now.steady_ms >= quiet.asked_ms + self.shared.quiet_ms {
             let Ok(marks) = self.shared.offsets.watermarks(&self.source).await else {
                 return Ok(());
             };
@@ -270,83 +318,59 @@ impl Partition {
             quiet.is_at_end = marks.high <= taken.next;
         }
         if quiet.is_at_end {
-            taken.watch.clock().follow_wall(now);
+            taken.task.clock().follow_wall(now);
         }
         Ok(())
     }
 
-    /// Notifications, changed state and the offset of what caused them: all of it or nothing.
-    async fn commit(&self, taken: &mut Taken) -> Result<(), Lost> {
+    /// What is told, changed state and the offset of what caused them: all of it or nothing.
+    async fn commit(&self, taken: &mut Taken<T>) -> Result<(), Lost> {
         let begun = Instant::now();
-        let Changes { alerts, states } = taken.watch.take_changes();
+        let Changes { told, states } = taken.task.take_changes();
         let producer = &taken.producer;
         producer.begin()?;
-        for alert in &alerts {
-            self.notify(producer, alert).await?;
+        for told in &told {
+            let record = Outgoing {
+                topic: &told.topic,
+                partition: None,
+                key: Some(&told.key),
+                value: Some(&told.value),
+                headers: &told.headers,
+            };
+            producer.send(&record).await?;
         }
-        kill_point("alerter_in_transaction");
+        kill_point(T::KILL_POINTS.in_transaction);
         for (key, value) in &states {
-            self.keep(producer, key.as_bytes(), value).await?;
+            self.keep(producer, key, value.as_deref()).await?;
         }
-        let position = position::encode(taken.next);
-        self.keep(producer, position::KEY.as_bytes(), &position).await?;
-        kill_point("alerter_before_commit");
+        self.keep(producer, position::KEY, Some(&position::encode(taken.next))).await?;
+        kill_point(T::KILL_POINTS.before_commit);
         producer.commit(&self.source, taken.next).await?;
-        kill_point("alerter_after_commit");
-        debug!(source = %self.source, next = taken.next, states = states.len(),
-            notifications = alerts.len(), "committed");
+        kill_point(T::KILL_POINTS.after_commit);
+        debug!(source = %self.source, next = taken.next, states = states.len(), told = told.len(),
+            "committed");
         let metrics = &self.shared.metrics;
         metrics.transaction_seconds.observe(begun.elapsed().as_secs_f64());
         metrics.states_written_total.inc_by(states.len() as u64);
-        for Alert { notification, .. } in &alerts {
-            let rule = notification.data.rule.name();
-            metrics.notifications_total.with_label_values(&[rule]).inc();
-        }
         Ok(())
-    }
-
-    async fn notify(&self, producer: &TransactionalProducer, alert: &Alert) -> Result<(), Lost> {
-        let mut headers = Headers::default();
-        if let Some(place) = alert.place {
-            headers.push(trace::HEADER, trace::tell("alert", place, SystemTime::now()).to_string());
-        }
-        let notification = &alert.notification;
-        let value = serde_json::to_vec(notification).expect("a notification becomes JSON");
-        let record = Outgoing {
-            topic: &self.shared.notification_topic,
-            partition: None,
-            key: Some(notification.subject.as_bytes()),
-            value: Some(&value),
-            headers: &headers,
-        };
-        Ok(producer.send(&record).await?)
     }
 
     /// Writes a record of the state, which lies in the partition of the same number.
     async fn keep(
         &self,
         producer: &TransactionalProducer,
-        key: &[u8],
-        value: &[u8],
+        key: &str,
+        value: Option<&[u8]>,
     ) -> Result<(), Lost> {
         const NO_HEADERS: &Headers = &Headers(Vec::new());
         let record = Outgoing {
             topic: &self.shared.state_topic,
             partition: Some(self.source.partition),
-            key: Some(key),
-            value: Some(value),
+            key: Some(key.as_bytes()),
+            value,
             headers: NO_HEADERS,
         };
         Ok(producer.send(&record).await?)
-    }
-
-    fn count(&self, watch: &mut Watch, records: u64) {
-        let (metrics, noticed) = (&self.shared.metrics, watch.take_noticed());
-        metrics.records_consumed_total.inc_by(records);
-        metrics.records_unreadable_total.inc_by(noticed.unreadable);
-        metrics.events_late_total.inc_by(noticed.late);
-        metrics.events_uncounted_total.inc_by(noticed.uncounted);
-        metrics.windows_judged_total.inc_by(noticed.windows_judged);
     }
 }
 

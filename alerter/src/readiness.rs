@@ -8,6 +8,8 @@ use common::admin::Readiness;
 #[derive(Debug, Clone)]
 pub struct Taking {
     readiness: Readiness,
+    /// What the partitions are of.
+    of: &'static str,
     state: Arc<Mutex<State>>,
 }
 
@@ -22,8 +24,8 @@ pub struct Begun(Taking);
 
 impl Taking {
     /// Not ready before the group has spoken.
-    pub fn new(readiness: Readiness) -> Self {
-        let this = Self { readiness, state: Arc::default() };
+    pub fn new(readiness: Readiness, of: &'static str) -> Self {
+        let this = Self { readiness, of, state: Arc::default() };
         this.tell(&this.lock());
         this
     }
@@ -53,7 +55,7 @@ impl Taking {
             State { being_taken: 0, .. } => Ok(()),
             State { being_taken, .. } => Err(format!("{being_taken} are being restored")),
         };
-        self.readiness.set("partitions", said);
+        self.readiness.set(self.of, said);
     }
 }
 
@@ -72,7 +74,7 @@ mod tests {
     #[test]
     fn ready_is_who_has_taken_all_that_was_given() {
         let readiness = Readiness::default();
-        let taking = Taking::new(readiness.clone());
+        let taking = Taking::new(readiness.clone(), "partitions");
         assert!(!readiness.is_ready());
         taking.joined();
         assert!(readiness.is_ready());

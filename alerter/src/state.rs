@@ -141,6 +141,8 @@ struct Version {
 pub enum UnreadableState {
     #[error("the state of {key} has version {version}; this program knows up to {VERSION}")]
     Version { key: String, version: u32 },
+    #[error("the state has a key this program does not know: {key}")]
+    Unknown { key: String },
     #[error("the state of {key} is damaged")]
     Damaged { key: String, source: serde_json::Error },
 }

@@ -7,6 +7,7 @@ use common::notification::Notification;
 use common::trace::TraceContext;
 
 use crate::action::{Action, NotAnAction};
+use crate::aggregates::partials::Partials;
 use crate::notifier::{self, About};
 use crate::rules::{Rules, SpikeRule};
 use crate::state::{self, Likes, ObjectState, UnreadableState};
@@ -20,6 +21,8 @@ const SETTLE_MS_MAX: i64 = 4_000;
 /// The objects of one partition.
 pub struct Watch {
     rules: Arc<Rules>,
+    /// What the windows of all objects together gain; none where nobody wants them.
+    partials: Option<Partials>,
     clock: Clock,
     objects: HashMap<Arc<str>, ObjectState>,
     /// Objects with windows to be judged once these are over.
@@ -55,15 +58,18 @@ pub struct Noticed {
 #[derive(Debug, Default)]
 pub struct Changes {
     pub alerts: Vec<Alert>,
+    /// Key and value of what the windows gained.
+    pub partials: Vec<(Vec<u8>, Vec<u8>)>,
     /// Key and value of each changed object.
     pub states: Vec<(Arc<str>, Vec<u8>)>,
 }
 
 impl Watch {
-    pub fn new(rules: Arc<Rules>, now: Now) -> Self {
+    pub fn new(rules: Arc<Rules>, partials: Option<Partials>, now: Now) -> Self {
         Self {
             clock: Clock::new(rules.timing, now),
             rules,
+            partials,
             objects: HashMap::new(),
             open: BTreeMap::new(),
             settling: BTreeMap::new(),
@@ -117,7 +123,11 @@ impl Watch {
 
     fn try_observe(&mut self, value: &[u8], now: Now) -> Result<(), NotAnAction> {
         let action = Action::parse(value)?;
-        let at_ms = self.clock.hear(action.occurred_at_ms()?, now);
+        let occurred_at_ms = action.occurred_at_ms()?;
+        if let Some(partials) = &mut self.partials {
+            partials.add(&action, occurred_at_ms);
+        }
+        let at_ms = self.clock.hear(occurred_at_ms, now);
         let Some((object_type, object_id)) = action.object() else { return Ok(()) };
         self.key.clear();
         state::write_key(object_type, object_id, &mut self.key);
@@ -172,6 +182,7 @@ impl Watch {
         let window_ms = self.rules.timing.window_ms;
         let mut changes = Changes {
             alerts: std::mem::take(&mut self.alerts),
+            partials: self.partials.as_mut().map(Partials::take).unwrap_or_default(),
             states: Vec::with_capacity(self.changed.len()),
         };
         for key in self.changed.drain(..) {
@@ -352,7 +363,7 @@ mod tests {
                 },
             };
             let now = Now { wall_ms: START_MS + 86_400_000, steady_ms: 0 };
-            Self { watch: Watch::new(Arc::new(rules), now), now }
+            Self { watch: Watch::new(Arc::new(rules), None, now), now }
         }
 
         fn act(&mut self, event_type: &str, post: &str, at_ms: i64) {

@@ -44,7 +44,6 @@ pub struct Now {
 #[derive(Debug, Clone)]
 pub struct Clock {
     timing: Timing,
-    /// Everything before this moment is over.
     watermark_ms: i64,
     heard_at_ms: i64,
 }
@@ -70,6 +69,11 @@ impl Clock {
     /// Follows the wall clock; only for a partition that is quiet and read to its end.
     pub fn follow_wall(&mut self, now: Now) {
         self.advance_to(now.wall_ms);
+    }
+
+    /// Everything before this moment is over.
+    pub fn watermark_ms(&self) -> i64 {
+        self.watermark_ms
     }
 
     /// Windows before this one are over.

@@ -14,7 +14,7 @@ use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 /// Exit code of a configuration that cannot be used (`EX_CONFIG` of sysexits.h).
 pub const EXIT_BAD_CONFIG: u8 = 78;
 
-/// Where the daemon keeps its log lines and how long it may take to stop.
+/// How the daemon tells how it is, and how long it may take to stop.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DaemonConfig {
     /// Log lines for people (`text`) or for machines (`json`); they go to standard error.
@@ -26,6 +26,10 @@ pub struct DaemonConfig {
     /// After SIGTERM the daemon finishes what it took within this many seconds.
     #[arg(long, env = "GRACE_SECONDS", default_value_t = 20, global = true)]
     pub grace_seconds: u64,
+    /// Every so many seconds, and when it stops, the daemon sends its metrics to the topic
+    /// `service-metrics`; 0 sends none.
+    #[arg(long, env = "SERVICE_METRICS_SECONDS", default_value_t = 10, global = true)]
+    pub service_metrics_seconds: u64,
     #[command(flatten)]
     pub trace: TraceConfig,
 }

@@ -1,4 +1,5 @@
-//! What every daemon does around its work: logging, runtime, signals, grace period, exit code.
+//! What every daemon does around its work: logging, runtime, signals, its metrics on the bus, grace
+//! period, exit code.
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -13,7 +14,8 @@ use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::admin::Readiness;
-use crate::config::{DaemonConfig, LogFormat};
+use crate::config::{DaemonConfig, KafkaConfig, LogFormat};
+use crate::service_metrics::Reporter;
 use crate::tls;
 use crate::trace::Tracing;
 
@@ -27,7 +29,12 @@ pub struct Context {
 }
 
 /// Runs a daemon until it ends by itself or by SIGTERM or SIGINT, then within its grace period.
-pub fn run<F, Fut>(name: &'static str, config: &DaemonConfig, body: F) -> ExitCode
+pub fn run<F, Fut>(
+    name: &'static str,
+    config: &DaemonConfig,
+    kafka: &KafkaConfig,
+    body: F,
+) -> ExitCode
 where
     F: FnOnce(Context) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
@@ -46,9 +53,19 @@ where
         let context = Context::default();
         let mut signals = JoinSet::new();
         signals.spawn(cancel_on_signal(context.shutdown.clone()));
+        let stopped = CancellationToken::new();
+        let mut reporter = JoinSet::new();
+        if config.service_metrics_seconds > 0 {
+            let every = Duration::from_secs(config.service_metrics_seconds);
+            let (registry, kafka) = (context.registry.clone(), kafka.clone());
+            let report = Reporter { service: name, registry, kafka, every };
+            reporter.spawn(report.run(stopped.clone()));
+        }
         info!(version = env!("CARGO_PKG_VERSION"), "{name} starts");
         let shutdown = context.shutdown.clone();
         let ended = within_grace(body(context), shutdown, config.grace()).await;
+        stopped.cancel();
+        reporter.join_all().await;
         match ended {
             Ok(()) => {
                 info!("{name} stopped");
@@ -108,11 +125,14 @@ fn bound_memory_arenas() {
 
 fn block_on<T>(body: impl Future<Output = T>) -> T {
     tls::choose();
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .expect("the operating system gives threads")
-        .block_on(body)
+        .expect("the operating system gives threads");
+    let done = runtime.block_on(body);
+    // A thread may still wait for a broker that is away; nobody waits for the thread.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done
 }
 
 async fn cancel_on_signal(shutdown: CancellationToken) {

@@ -44,8 +44,18 @@ topics! {
     UNIQUE_ACTIONS = "unique-actions.yaml";
     /// Alerts, each once.
     NOTIFICATIONS = "notifications.yaml";
+    /// What each daemon measures.
+    SERVICE_METRICS = "service-metrics.yaml";
     /// What the alerter knows of each object.
     ALERTER_STATE = "tm.alerter-state.yaml";
+    /// Closed windows.
+    AGGREGATES = "action-aggregates.yaml";
+    /// The same where nobody outside is to read them.
+    AGGREGATES_WITHIN = "tm.aggregates.yaml";
+    /// What each transaction of the alerter adds to the windows.
+    PARTIALS = "tm.partials.yaml";
+    /// Windows that can still be corrected.
+    TOTALS = "tm.totals.yaml";
 }
 
 #[cfg(test)]

@@ -139,8 +139,20 @@ fn every_notification_passes_the_struct_unchanged_under_the_id_of_its_cause() {
 }
 
 #[test]
+fn every_window_and_every_report_of_metrics_fits_its_schema() {
+    for of in ["aggregate.v1", "service-metrics.v1"] {
+        let schema = schema(of);
+        for (name, bytes) in examples(&format!("{of}/accepted")) {
+            must_fit(&schema, &serde_json::from_slice(&bytes).unwrap(), &name);
+        }
+    }
+}
+
+#[test]
 fn the_examples_inside_the_schemas_fit_them() {
-    for name in ["event.v1", "unique-action.v1", "notification.v1"] {
+    for name in
+        ["event.v1", "unique-action.v1", "notification.v1", "aggregate.v1", "service-metrics.v1"]
+    {
         for example in document(name)["examples"].as_array().unwrap() {
             must_fit(&schema(name), example, name);
         }

@@ -31,7 +31,7 @@ pub fn main() -> ExitCode {
         Err(code) => return code,
     };
     match &cli.command {
-        Command::Run(gateway) => daemon::run("gateway", &cli.daemon, |context| async {
+        Command::Run(gateway) => daemon::run("gateway", &cli.daemon, &cli.kafka, |context| async {
             let app = App::connect(&cli, gateway, &context).await?;
             app.run(context.shutdown).await
         }),

@@ -28,10 +28,13 @@ pub fn main() -> ExitCode {
         Err(code) => return code,
     };
     match cli.command {
-        Command::Run(config) => daemon::run("processor", &cli.daemon, |context| async move {
-            let app = App::connect(*config, &context).await?;
-            app.run(context.shutdown).await
-        }),
+        Command::Run(config) => {
+            let kafka = config.kafka.clone();
+            daemon::run("processor", &cli.daemon, &kafka, |context| async move {
+                let app = App::connect(*config, &context).await?;
+                app.run(context.shutdown).await
+            })
+        }
         other => {
             daemon::init_logging(&cli.daemon);
             daemon::run_command(commands::run(other))

@@ -1,7 +1,7 @@
 //! One Tallyman for one test: topics, groups, a schema and a Redis database of its own.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -70,6 +70,11 @@ impl Installation {
     /// A setting of all programs started from now on.
     pub fn set(&mut self, name: &str, value: &str) {
         self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Where its programs may keep files.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     pub fn topic(&self, name: &str) -> String {

@@ -19,6 +19,7 @@ pub mod servers;
 pub mod state;
 pub mod tally;
 pub mod wait;
+pub mod windows;
 
 pub use collector::Collector;
 pub use events::{Expected, Workload};

@@ -1,26 +1,20 @@
 //! The history of notifications: what the topic said, as rows of the table of that name.
 
-use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
-use common::kafka::{
-    GroupOffsets, KafkaError, Partitions, ReadLimits, RecordBatch, TopicPartition,
-};
+use common::kafka::{GroupOffsets, RecordBatch, TopicPartition};
 use deadpool_postgres::{Pool, PoolError};
 use serde_json::Value;
-use tokio_postgres::error::SqlState;
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
-use crate::group::Left;
+use crate::delivery::is_about_the_rows;
+use crate::delivery::subscriber::Place;
 use crate::metrics::AlerterMetrics;
 
-/// What all partitions of the topic share.
+/// Where the notifications of all partitions go.
 pub struct History {
     pub pool: Pool,
     pub offsets: GroupOffsets,
-    pub limits: ReadLimits,
     pub metrics: AlerterMetrics,
 }
 
@@ -35,65 +29,28 @@ pub enum HistoryError {
     Refused { rows: usize, source: tokio_postgres::Error },
 }
 
+impl Place for History {
+    type Held = ();
+
+    fn name(&self) -> &'static str {
+        "history"
+    }
+
+    /// The offset is committed after the rows: a crash between them repeats rows that are there
+    /// already.
+    async fn take(&self, source: &TopicPartition) -> anyhow::Result<((), Option<i64>)> {
+        Ok(((), self.offsets.committed(source).await?))
+    }
+
+    async fn store(&self, _held: &mut (), batch: &RecordBatch) -> anyhow::Result<()> {
+        self.insert_all(batch).await;
+        Ok(())
+    }
+}
+
 impl History {
-    /// Copies a partition of the topic into the table until it is to be given up. The offset is
-    /// committed after the rows: a crash between them repeats rows that are there already.
-    pub async fn copy(
-        self: Arc<Self>,
-        partitions: Partitions,
-        source: TopicPartition,
-        stop: CancellationToken,
-    ) -> anyhow::Result<Left> {
-        let mut opened = false;
-        let copied = self.copy_for_ever(&partitions, &source, &mut opened);
-        match stop.run_until_cancelled(copied).await {
-            None => Ok(if opened { Left::Opened } else { Left::Closed }),
-            Some(never) => match never? {},
-        }
-    }
-
-    async fn copy_for_ever(
-        &self,
-        partitions: &Partitions,
-        source: &TopicPartition,
-        opened: &mut bool,
-    ) -> anyhow::Result<Infallible> {
-        loop {
-            let lost = match self.copy_from_committed(partitions, source, opened).await {
-                Err(lost) => lost,
-                Ok(never) => match never {},
-            };
-            // A rebalance under way refuses commits, for one: what is repeated does not double.
-            info!(%source, reason = %lost, "the history reads its partition again");
-            if std::mem::take(opened) {
-                partitions.release([source])?;
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    }
-
-    async fn copy_from_committed(
-        &self,
-        partitions: &Partitions,
-        source: &TopicPartition,
-        opened: &mut bool,
-    ) -> Result<Infallible, KafkaError> {
-        let marks = self.offsets.watermarks(source).await?;
-        let committed = self.offsets.committed(source).await?.unwrap_or(marks.low);
-        // Out of range: the topic was re-created or cut. Rows that are there already do not double.
-        let start = if committed > marks.high { marks.low } else { committed.max(marks.low) };
-        let mut reader = partitions.open(source, start)?;
-        *opened = true;
-        loop {
-            if let Some(batch) = reader.read(self.limits).await? {
-                self.store(&batch).await;
-                partitions.commit(source, batch.to).await?;
-            }
-        }
-    }
-
     /// Returns when every notification of the batch is in the table, or is known not to fit.
-    async fn store(&self, batch: &RecordBatch) {
+    async fn insert_all(&self, batch: &RecordBatch) {
         let values = batch.records.iter().filter_map(|record| {
             let value = record.value.as_deref().unwrap_or_default();
             let parsed: Result<Value, _> = serde_json::from_slice(value);
@@ -163,10 +120,4 @@ impl History {
             Err(source) => Err(HistoryError::Unavailable(PoolError::Backend(source))),
         }
     }
-}
-
-/// Class 22 (data exception) and 23 (a constraint) concern what we sent; all else the server.
-fn is_about_the_rows(error: &tokio_postgres::Error) -> bool {
-    let class = |state: &SqlState| matches!(state.code().get(..2), Some("22" | "23"));
-    error.code().is_some_and(class)
 }

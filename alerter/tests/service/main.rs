@@ -3,6 +3,7 @@
 // A test fails by panicking, and so do its helpers.
 #![allow(clippy::unwrap_used)]
 
+mod aggregates;
 mod history;
 mod milestones;
 mod spikes;

@@ -9,8 +9,8 @@ use clap::Parser;
 use common::config::KafkaConfig;
 use common::daemon::{Context, init_logging};
 use common::kafka::{
-    GroupOffsets, Headers, Outgoing, Producer, RangeReader, TopicPartition, TransactionalProducer,
-    ensure_topics,
+    GroupOffsets, Headers, Outgoing, Producer, RangeReader, Record, TopicPartition,
+    TransactionalProducer, ensure_topics,
 };
 use common::notification::{Notification, Rule};
 use common::topic;
@@ -90,7 +90,7 @@ impl World {
         common::migrate::migrate(&mut client).await.unwrap();
     }
 
-    pub fn set(&mut self, flag: &str, value: u64) {
+    pub fn set(&mut self, flag: &str, value: impl std::fmt::Display) {
         self.settings.push(format!("--{flag}={value}"));
     }
 
@@ -181,10 +181,13 @@ impl World {
     /// Kafka shows a committed offset before it shows all records of the same transaction, so what
     /// is read before this may lack the last of them.
     pub async fn settle(&self) {
-        for partition in 0..self.kafka.kafka_partitions {
-            let id = format!("{}/{}/{partition}", self.id, self.topic(&topic::UNIQUE_ACTIONS));
-            let offsets = self.offsets.clone();
-            TransactionalProducer::fence(&self.kafka, &id, offsets).await.unwrap();
+        let totals = format!("{}-totals", self.id);
+        for (group, topic) in [(&self.id, &topic::UNIQUE_ACTIONS), (&totals, &topic::PARTIALS)] {
+            for partition in 0..self.kafka.kafka_partitions {
+                let id = format!("{group}/{}/{partition}", self.topic(topic));
+                let offsets = self.offsets.clone();
+                TransactionalProducer::fence(&self.kafka, &id, offsets).await.unwrap();
+            }
         }
     }
 
@@ -202,21 +205,29 @@ impl World {
 
     /// The notifications that can be read now.
     pub async fn told(&self) -> Vec<Notification> {
-        let topic = self.topic(&topic::NOTIFICATIONS);
-        let mut told = Vec::new();
+        let records = self.records(&topic::NOTIFICATIONS).await;
+        let values = records.iter().map(|it| it.value.as_deref().unwrap());
+        values.map(|value| serde_json::from_slice(value).unwrap()).collect()
+    }
+
+    /// The committed records of a topic that can be read now.
+    pub async fn records(&self, topic: &topic::Topic) -> Vec<Record> {
+        let topic = self.topic(topic);
+        let mut all = Vec::new();
         for partition in 0..self.offsets.partition_count(&topic).await.unwrap() {
             let source = TopicPartition { topic: topic.clone(), partition };
             let marks = self.offsets.watermarks(&source).await.unwrap();
             let mut reader =
                 RangeReader::open(&self.kafka, &source, marks.low..marks.high).unwrap();
             while let Some(records) = reader.next().await.unwrap() {
-                told.extend(records.iter().map(|it| {
-                    let value = it.value.as_deref().unwrap();
-                    serde_json::from_slice::<Notification>(value).unwrap()
-                }));
+                all.extend(records);
             }
         }
-        told
+        all
+    }
+
+    pub async fn exists(&self, topic: &topic::Topic) -> bool {
+        self.offsets.partition_count(&self.topic(topic)).await.is_ok_and(|it| it > 0)
     }
 
     pub async fn told_by(&self, rule: Rule) -> Vec<Notification> {
@@ -247,9 +258,11 @@ impl World {
     pub async fn rows(&self) -> Vec<tokio_postgres::Row> {
         let columns = "id, rule, severity, status, subject, object_type, object_id, user_id, \
                        observed, expected, score, text, occurred_at, data";
-        let client = connect(&self.database_url).await;
-        let statement = format!("select {columns} from notifications order by id");
-        client.query(&statement, &[]).await.unwrap()
+        self.query(&format!("select {columns} from notifications order by id")).await
+    }
+
+    pub async fn query(&self, statement: &str) -> Vec<tokio_postgres::Row> {
+        connect(&self.database_url).await.query(statement, &[]).await.unwrap()
     }
 }
 

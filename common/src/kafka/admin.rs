@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::ptr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -25,9 +26,11 @@ pub type TopicId = Uuid;
 pub async fn ensure_topics(config: &KafkaConfig, topics: &[&Topic]) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> =
         super::client_config(config).create().context("create a Kafka admin client")?;
+    let admin = Arc::new(admin);
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
-    let brokers =
-        broker_count(&admin).with_context(|| format!("reach Kafka at {}", config.kafka_brokers))?;
+    let brokers = broker_count(&admin)
+        .await
+        .with_context(|| format!("reach Kafka at {}", config.kafka_brokers))?;
     let names: Vec<_> =
         topics.iter().map(|it| format!("{}{}", config.kafka_topic_prefix, it.name)).collect();
     let wanted = topics.iter().zip(&names).map(|(topic, name)| {
@@ -50,8 +53,10 @@ pub async fn ensure_topics(config: &KafkaConfig, topics: &[&Topic]) -> anyhow::R
     Ok(())
 }
 
-fn broker_count(admin: &AdminClient<DefaultClientContext>) -> anyhow::Result<i32> {
-    let metadata = admin.inner().fetch_metadata(None, REQUEST_TIMEOUT)?;
+async fn broker_count(admin: &Arc<AdminClient<DefaultClientContext>>) -> anyhow::Result<i32> {
+    let admin = admin.clone();
+    let ask = move || admin.inner().fetch_metadata(None, REQUEST_TIMEOUT);
+    let metadata = tokio::task::spawn_blocking(ask).await.context("ask for the brokers")??;
     Ok(i32::try_from(metadata.brokers().len())?)
 }
 
