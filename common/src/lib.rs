@@ -13,6 +13,7 @@ pub mod migrate;
 pub mod notification;
 pub mod postgres;
 pub mod redis;
+pub mod stats;
 pub mod tls;
 pub mod topic;
 pub mod trace;

@@ -29,6 +29,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0008_key_rotation",
     "0009_imports",
     "0010_key_successor",
+    "0011_statistics",
 ];
 
 /// Applies what is missing, each file in a transaction of its own, one migrator at a time. Returns
