@@ -24,6 +24,7 @@ use crate::publisher::Publisher;
 use crate::push::Push;
 use crate::quota::Quotas;
 use crate::redis;
+use crate::stats::Stats;
 
 pub struct App {
     server: Server,
@@ -59,7 +60,8 @@ impl App {
             push: Push::new(&cli.kafka, &config.push, &metrics)?,
             budget: Budget::new(config.http.gateway_inflight_bytes, metrics.inflight_bytes.clone()),
             body_time_max: config.http.body(),
-            jobs: Jobs::new(&config.import, pool),
+            jobs: Jobs::new(&config.import, pool.clone()),
+            stats: Stats::new(config.stats, pool, redis.clone()),
             clock_skew: config.http.clock_skew(),
             metrics,
         });

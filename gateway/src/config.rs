@@ -79,6 +79,8 @@ pub struct GatewayConfig {
     pub quota: QuotaConfig,
     #[command(flatten)]
     pub idempotency: IdempotencyConfig,
+    #[command(flatten)]
+    pub stats: StatsConfig,
 }
 
 /// Where the gateway listens, and how long it waits for its clients.
@@ -305,6 +307,14 @@ pub struct IdempotencyConfig {
     /// Milliseconds a request with a key waits for Redis; then it goes on without it.
     #[arg(long, env = "IDEMPOTENCY_REDIS_MS_MAX", default_value_t = 100, value_name = "MS")]
     pub idempotency_redis_ms_max: u64,
+}
+
+/// Answers about what happened.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct StatsConfig {
+    /// Milliseconds a question may take; then it is cancelled and the answer is 503.
+    #[arg(long, env = "STATS_ANSWER_MS_MAX", default_value_t = 10_000, value_name = "MS")]
+    pub stats_answer_ms_max: u32,
 }
 
 #[cfg(test)]

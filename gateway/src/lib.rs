@@ -15,6 +15,7 @@ pub mod publisher;
 mod push;
 pub mod quota;
 pub mod redis;
+pub mod stats;
 
 use std::process::ExitCode;
 

@@ -10,6 +10,7 @@ pub mod keys;
 mod limit;
 mod server;
 mod split;
+mod stats;
 mod submit;
 mod surface;
 mod tls;
@@ -50,6 +51,7 @@ use crate::metrics::GatewayMetrics;
 use crate::publisher::Publisher;
 use crate::push::{self, Push};
 use crate::quota::Quotas;
+use crate::stats::Stats;
 
 /// Everything a request may need.
 pub struct Gateway {
@@ -63,6 +65,7 @@ pub struct Gateway {
     /// What a client's clock may be off by before its times are corrected.
     pub clock_skew: SignedDuration,
     pub jobs: Jobs,
+    pub stats: Stats,
     pub metrics: GatewayMetrics,
 }
 
@@ -144,7 +147,8 @@ fn router(gateway: Arc<Gateway>, context: &Context) -> Router {
         .route("/api/imports", post(imports::create))
         .route("/api/imports/{id}", get(imports::show))
         .merge(keys::routes())
-        .with_state(gateway)
+        .merge(stats::routes())
+        .with_state(gateway.clone())
         .merge(docs::router())
         .merge(admin::router(context.registry.clone(), context.readiness.clone()))
         .fallback(not_found)
