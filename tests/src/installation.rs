@@ -228,8 +228,10 @@ impl Installation {
         let (postgres, redis) = (self.postgres().await?, self.redis().await?);
         let sources = postgres
             .rows(
-                "select partition, source, l.next_offset, coalesce(m.next_offset, 0)
-                   from consumer_ledger l left join rollup_marks m using (source)",
+                "select partition, source, l.next_offset,
+                        least(coalesce(m.next_offset, 0), coalesce(s.next_offset, 0))
+                   from consumer_ledger l left join rollup_marks m using (source)
+                                          left join statistics_marks s using (source)",
             )
             .await?;
         for partition in 0..PARTITIONS {
