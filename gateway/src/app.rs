@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::archive::Archive;
 use crate::auth::{Access, KeyStore};
 use crate::budget::Budget;
 use crate::config::{Cli, GatewayConfig};
@@ -61,7 +62,8 @@ impl App {
             budget: Budget::new(config.http.gateway_inflight_bytes, metrics.inflight_bytes.clone()),
             body_time_max: config.http.body(),
             jobs: Jobs::new(&config.import, pool.clone()),
-            stats: Stats::new(config.stats, pool, redis.clone()),
+            stats: Stats::new(config.stats, pool.clone(), redis.clone()),
+            archive: Archive::new(config.stats, pool),
             clock_skew: config.http.clock_skew(),
             metrics,
         });

@@ -1,6 +1,7 @@
 //! HTTP in, Kafka out: the daemon that answers once the log has an event.
 
 pub mod app;
+pub mod archive;
 pub mod auth;
 pub mod budget;
 pub mod commands;

@@ -108,6 +108,8 @@ pub enum ApiError {
          nothing is missed"
     )]
     StreamUnavailable,
+    #[error("as many exports are on their way as this gateway makes at a time; ask again shortly")]
+    TooManyExports,
     #[error("too much is being received at the moment; nothing was stored, send the same again")]
     Overloaded,
     /// Of a client that can only send all of it again.
@@ -160,6 +162,7 @@ impl ApiError {
             | Self::Overloaded
             | Self::NotAllStored(_)
             | Self::TooManySockets
+            | Self::TooManyExports
             | Self::StreamUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -182,6 +185,7 @@ impl ApiError {
             Self::InvalidCursor(_) => "invalid_cursor",
             Self::UpgradeRequired { .. } => "upgrade_required",
             Self::TooManySockets => "too_many_sockets",
+            Self::TooManyExports => "too_many_exports",
             Self::StreamUnavailable => "stream_unavailable",
             Self::Quota(QuotaError::Exhausted(_)) => "rate_limited",
             Self::Quota(QuotaError::Unaffordable { .. }) => "batch_exceeds_limit",
@@ -247,6 +251,7 @@ impl ApiError {
             | Self::Overloaded
             | Self::NotAllStored(_)
             | Self::TooManySockets
+            | Self::TooManyExports
             | Self::StreamUnavailable => "Try again shortly",
             Self::NoneAccepted(verdicts) => verdicts.title(),
         }

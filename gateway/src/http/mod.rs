@@ -1,5 +1,6 @@
 //! The routes, and what their handlers share.
 
+mod archive;
 mod body;
 mod content;
 mod cors;
@@ -41,6 +42,7 @@ use self::surface::COMPATIBILITY;
 pub use self::surface::Door;
 pub use self::tls::Tls;
 pub use self::verdict::Verdicts;
+use crate::archive::Archive;
 use crate::auth::Access;
 use crate::budget::Budget;
 use crate::config::Origins;
@@ -66,6 +68,7 @@ pub struct Gateway {
     pub clock_skew: SignedDuration,
     pub jobs: Jobs,
     pub stats: Stats,
+    pub archive: Archive,
     pub metrics: GatewayMetrics,
 }
 
@@ -148,6 +151,7 @@ fn router(gateway: Arc<Gateway>, context: &Context) -> Router {
         .route("/api/imports/{id}", get(imports::show))
         .merge(keys::routes())
         .merge(stats::routes())
+        .merge(archive::routes())
         .with_state(gateway.clone())
         .merge(docs::router())
         .merge(admin::router(context.registry.clone(), context.readiness.clone()))

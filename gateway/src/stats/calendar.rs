@@ -141,6 +141,21 @@ impl Period {
         Ok(period)
     }
 
+    /// The range of the parameters, as far as they give one.
+    pub fn read_or_all(params: &Params, now: Timestamp) -> Result<Self, StatsError> {
+        let Self { from, to } = Self::all(now);
+        let (has_from, has_to) = (params.text("from").is_some(), params.text("to").is_some());
+        match (has_from, has_to) {
+            (false, false) => {
+                zone(params.text("tz").unwrap_or("UTC"))?;
+                Ok(Self { from, to })
+            }
+            (true, true) => Self::read(params, Unit::Day, now),
+            (true, false) => Ok(Self { from: Self::read(params, Unit::Day, now)?.from, to }),
+            (false, true) => Ok(Self { from, to: Self::read(params, Unit::Day, now)?.to }),
+        }
+    }
+
     /// Everything there is; the same all day long.
     pub fn all(now: Timestamp) -> Self {
         // No event may lie more than a day ahead.

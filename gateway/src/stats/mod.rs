@@ -33,8 +33,8 @@ use tracing::warn;
 
 pub use self::cache::Answer;
 use self::cache::Cache;
-pub use self::calendar::{Period, RANGE, Unit};
-pub use self::params::{FILTERS, Filter, Params, unusable};
+pub use self::calendar::{Period, RANGE};
+pub use self::params::{FILTERS, Filter, Params};
 pub use self::question::Question;
 use self::question::dated;
 use self::snapshot::Snapshot;
