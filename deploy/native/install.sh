@@ -37,6 +37,7 @@ needed_to_test() {
   # The shell has a `kill` of its own; tests need the program.
   type -P kill >/dev/null || missing+=(procps)
   need shellcheck shellcheck
+  need chromium chromium
   python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
   docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
 }

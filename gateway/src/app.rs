@@ -21,6 +21,7 @@ use crate::http::{Gateway, Routes, Server, Tls};
 use crate::idempotency::Idempotency;
 use crate::import::jobs::Jobs;
 use crate::metrics::GatewayMetrics;
+use crate::pipeline::Pipeline;
 use crate::publisher::Publisher;
 use crate::push::Push;
 use crate::quota::Quotas;
@@ -63,6 +64,13 @@ impl App {
             body_time_max: config.http.body(),
             jobs: Jobs::new(&config.import, pool.clone()),
             stats: Stats::new(config.stats, pool.clone(), redis.clone()),
+            pipeline: Pipeline::new(
+                &config.pipeline,
+                config.stats,
+                &cli.kafka,
+                pool.clone(),
+                redis.clone(),
+            )?,
             archive: Archive::new(config.stats, pool),
             clock_skew: config.http.clock_skew(),
             metrics,

@@ -12,6 +12,8 @@ pub mod http;
 pub mod idempotency;
 pub mod import;
 pub mod metrics;
+pub mod page;
+pub mod pipeline;
 pub mod publisher;
 mod push;
 pub mod quota;

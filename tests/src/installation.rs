@@ -128,6 +128,14 @@ impl Installation {
         Ok((gateway, HttpSender::new(url, self.write_key.clone())?))
     }
 
+    /// Stops a program and starts it again at its address.
+    pub async fn restart(&self, program: &mut Program) -> anyhow::Result<()> {
+        program.stop().await?;
+        let (name, address) = (program.name.clone(), program.address.clone());
+        *program = Program::start_at(&name, &self.settings, self.directory.path(), &address)?;
+        program.ready().await
+    }
+
     fn start(&self, name: &str, more: &[(String, String)]) -> anyhow::Result<Program> {
         let settings = [&self.settings[..], more].concat();
         let program = Program::start(name, &settings, self.directory.path())?;

@@ -9,6 +9,7 @@ mod finish;
 pub mod imports;
 pub mod keys;
 mod limit;
+pub mod pipeline;
 mod server;
 mod split;
 mod stats;
@@ -50,6 +51,8 @@ use crate::docs;
 use crate::idempotency::Idempotency;
 use crate::import::jobs::Jobs;
 use crate::metrics::GatewayMetrics;
+use crate::page;
+use crate::pipeline::Pipeline;
 use crate::publisher::Publisher;
 use crate::push::{self, Push};
 use crate::quota::Quotas;
@@ -68,6 +71,7 @@ pub struct Gateway {
     pub clock_skew: SignedDuration,
     pub jobs: Jobs,
     pub stats: Stats,
+    pub pipeline: Pipeline,
     pub archive: Archive,
     pub metrics: GatewayMetrics,
 }
@@ -151,9 +155,11 @@ fn router(gateway: Arc<Gateway>, context: &Context) -> Router {
         .route("/api/imports/{id}", get(imports::show))
         .merge(keys::routes())
         .merge(stats::routes())
+        .merge(pipeline::routes())
         .merge(archive::routes())
-        .with_state(gateway.clone())
+        .with_state(gateway)
         .merge(docs::router())
+        .merge(page::router())
         .merge(admin::router(context.registry.clone(), context.readiness.clone()))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
