@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn only_what_is_for_machines_and_readers_is_exempt() {
-        for path in ["/", "/livez", "/metrics", "/docs", "/docs/errors/not_found", "/page/main.js"] {
+        for path in ["/", "/livez", "/metrics", "/docs", "/docs/errors/not_found", "/page/main.js"]
+        {
             assert!(is_exempt(&Method::GET, path), "{path}");
         }
         for path in ["/api/events", "/docsx", "/livez/x", ""] {

@@ -5,8 +5,8 @@ import { brief } from "./format.js";
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const HUES = {
-  light: ["#0b62d6", "#00857c", "#b25c00", "#8e44ad", "#c2255c", "#5c6b7a"],
-  dark: ["#6cb0ff", "#4fd1c0", "#f0a95b", "#c79bf2", "#ff8fb4", "#97a3af"],
+  light: ["#0a57be", "#00857c", "#b25c00", "#8e44ad", "#c2255c", "#5c6b7a"],
+  dark: ["#7dbaff", "#4fd1c0", "#f0a95b", "#c79bf2", "#ff8fb4", "#97a3af"],
 };
 
 export const hues = () => HUES[dark.matches ? "dark" : "light"];
@@ -16,7 +16,12 @@ export function chart(place, { kind, empty, axis = {} }) {
   let plot, shown;
 
   const draw = (data, names) => {
+    const isSame = plot && String(names) === String(shown?.[1]);
     shown = [data, names];
+    if (isSame && data[0].length) {
+      plot.setData(data);
+      return;
+    }
     plot?.destroy();
     place.replaceChildren();
     plot = undefined;
@@ -51,7 +56,11 @@ export function chart(place, { kind, empty, axis = {} }) {
     }, data, place);
   };
 
-  dark.addEventListener("change", () => shown && draw(...shown));
+  dark.addEventListener("change", () => {
+    const [data, names] = shown ?? [];
+    shown = undefined;
+    if (data) draw(data, names);
+  });
   new ResizeObserver(() => plot?.setSize({ width: place.clientWidth, height: place.clientHeight })).observe(place);
   return draw;
 }

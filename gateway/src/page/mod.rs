@@ -59,12 +59,10 @@ const FILES: &[File] = files![
 
 /// `/` and what it loads; without credentials.
 pub fn router() -> Router {
-    Router::new()
-        .route("/", get(|headers| async move { answer("index.html", &headers) }))
-        .route(
-            "/page/{*file}",
-            get(|Path(file): Path<String>, headers| async move { answer(&file, &headers) }),
-        )
+    Router::new().route("/", get(|headers| async move { answer("index.html", &headers) })).route(
+        "/page/{*file}",
+        get(|Path(file): Path<String>, headers| async move { answer(&file, &headers) }),
+    )
 }
 
 /// The file, or only its tag when the browser has it already.

@@ -12,6 +12,7 @@ const STEPS = {
   relayed: "Sent on",
   notified: "Notified",
 };
+const RELAYED = "to unique-actions";
 const ASK_MS = 100;
 /** So long a way is watched; an alert may take as long as its window. */
 const WATCH_MS = 20_000;
@@ -60,17 +61,19 @@ export function send(rights) {
     while (mine === current && performance.now() - mine.since < WATCH_MS) {
       const trace = await get(path).catch(() => undefined);
       if (mine !== current) return;
-      if (trace) await follow(mine, trace);
+      if (trace) follow(mine, trace);
       const isThrough = Object.keys(STEPS).every((step) => step === "notified" || mine.done.has(step));
       await new Promise((resolve) => { setTimeout(resolve, isThrough ? 10 * ASK_MS : ASK_MS); });
     }
     if (mine === current && !mine.done.has("notified")) lines.wait("notified", "no rule found it remarkable");
   };
 
-  const follow = async (mine, trace) => {
+  const follow = (mine, trace) => {
     for (const step of trace.steps) {
       if (!step.done || mine.done.has(step.name) || step.name === "notified") continue;
-      done(mine, step.name, await detail(step.name, mine.event, trace));
+      done(mine, step.name, DETAILS[step.name](trace));
+      // The counters that the API tells are those that are rolled up.
+      if (step.name === "rolledUp" && mine.event.objectId) counter(mine.event).then((text) => mine === current && lines.tell("counted", text), () => {});
     }
     const isNew = trace.notifications.find((it) => Date.parse(it.time) >= mine.startedAt);
     if (isNew) done(mine, "notified", isNew.text);
@@ -92,7 +95,7 @@ export function send(rights) {
   };
 
   return {
-    relayed: (event) => current && event.eventId === current.event.eventId && done(current, "relayed", "to the stream of unique actions"),
+    relayed: (event) => current && event.eventId === current.event.eventId && done(current, "relayed", RELAYED),
     notified: ({ data, subject }) => {
       if (!current) return;
       const { objectType, objectId } = current.event;
@@ -101,20 +104,18 @@ export function send(rights) {
   };
 }
 
-async function detail(step, event, trace) {
-  switch (step) {
-    case "stored": return trace.origin;
-    case "counted": {
-      if (!event.objectId) return "it has no object";
-      const path = `/api/objects/${encodeURIComponent(event.objectType)}/${encodeURIComponent(event.objectId)}/counters`;
-      const { counts } = await get(path).catch(() => ({ counts: {} }));
-      const number = counts[event.type];
-      return number === undefined ? "" : `${event.type} of ${event.objectType} ${event.objectId}: ${count(number)}`;
-    }
-    case "rolledUp": return "users, activity, retention";
-    case "relayed": return "to the stream of unique actions";
-    default: return "";
-  }
+const DETAILS = {
+  stored: (trace) => trace.origin,
+  counted: (trace) => (trace.event.objectId === undefined ? "it has no object" : "in Redis"),
+  rolledUp: () => "users, activity, retention",
+  relayed: () => RELAYED,
+};
+
+/** What the counter of the event's kind on its object stands at, in words. */
+async function counter({ type, objectType, objectId }) {
+  const path = `/api/objects/${encodeURIComponent(objectType)}/${encodeURIComponent(objectId)}/counters`;
+  const { counts } = await get(path);
+  return `${type} of ${objectType} ${objectId}: ${count(counts[type] ?? 0)}`;
 }
 
 function way() {
@@ -133,6 +134,10 @@ function way() {
   return {
     clear: () => Object.keys(lines).forEach((name) => set(name, "", "", "")),
     done: (name, what, after) => set(name, "done", what ?? "", seconds(after)),
+    tell: (name, what) => {
+      tell(lines[name].what, what);
+      lines[name].what.title = what;
+    },
     wait: (name, what) => set(name, "", what, ""),
     bad: (name, what) => set(name, "bad", what, ""),
   };

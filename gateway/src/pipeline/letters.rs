@@ -96,9 +96,8 @@ impl Pipeline {
         let as_of = Timestamp::now();
         let statement = on.prepare_cached(include_str!("list_dead_letters.sql")).await?;
         let limit = wanted.limit as i64 + 1;
-        let rows = on
-            .query(&statement, &[&wanted.cursor, &wanted.code, &limit, &VALUE_BYTES_MAX])
-            .await?;
+        let rows =
+            on.query(&statement, &[&wanted.cursor, &wanted.code, &limit, &VALUE_BYTES_MAX]).await?;
         on.commit().await?;
         let mut dead_letters: Vec<_> = rows.iter().map(dead_letter).collect();
         let has_more = dead_letters.len() > wanted.limit;

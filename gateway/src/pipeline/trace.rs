@@ -110,8 +110,7 @@ impl Pipeline {
             partition: found.place.get("partition"),
         };
         let start: i64 = found.place.get("start_offset");
-        let (counted, relayed) =
-            tokio::join!(self.counted(), self.relayed(&partition, start));
+        let (counted, relayed) = tokio::join!(self.counted(), self.relayed(&partition, start));
         let counted = match &counted {
             Counted::Live(marks) => Some(marks.get(&found.source).copied().unwrap_or(start)),
             Counted::Rebuilding | Counted::Away => None,

@@ -34,7 +34,9 @@ async fn every_module_that_one_imports_is_served_as_a_script() {
         assert_eq!(response.status(), 200, "{file}");
         assert_eq!(response.headers()["content-type"], "text/javascript; charset=utf-8");
         let text = response.text().await.unwrap();
-        for (_, rest) in text.match_indices("from \"./").map(|(at, it)| (it, &text[at + it.len()..])) {
+        for (_, rest) in
+            text.match_indices("from \"./").map(|(at, it)| (it, &text[at + it.len()..]))
+        {
             let name = rest.split('"').next().unwrap().to_owned();
             if !known.contains(&name) {
                 known.push(name);

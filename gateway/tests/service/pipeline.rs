@@ -46,7 +46,10 @@ async fn the_lag_of_a_step_is_what_lies_between_its_mark_and_the_end_of_the_log(
     let report = ask(&tallyman, &gateway, Right::Read, "/api/pipeline").await;
     assert_eq!(report.status, 200, "{}", report.json);
     assert_eq!(report.json["verdicts"]["stored"], 5);
-    assert_eq!(ratchet(&report.json, "ledger"), &json!({"name": "ledger", "records": 0, "seconds": 0.0}));
+    assert_eq!(
+        ratchet(&report.json, "ledger"),
+        &json!({"name": "ledger", "records": 0, "seconds": 0.0})
+    );
     for name in ["rollups", "statistics", "counters", "relay"] {
         let step = ratchet(&report.json, name);
         assert_eq!(step["records"], 5, "{step}");
@@ -106,7 +109,10 @@ async fn an_event_is_traced_as_far_as_each_mark_has_come() {
     let _: () = redis.hset("tm:counters", [("state", "live"), ("1", "7")]).await.unwrap();
     let stored = ask(&tallyman, &gateway, Right::Read, &path).await.json;
     assert_eq!(stored["origin"], "t/3/7");
-    assert_eq!((&stored["event"]["type"], &stored["event"]["objectId"]), (&json!("like"), &json!("1")));
+    assert_eq!(
+        (&stored["event"]["type"], &stored["event"]["objectId"]),
+        (&json!("like"), &json!("1"))
+    );
     assert_eq!((step(&stored, "stored"), step(&stored, "counted")), (&json!(true), &json!(false)));
     assert_eq!(stored["notifications"].as_array().unwrap().len(), 1);
     assert_eq!(stored["notifications"][0]["text"], "Post 1 reached 10 likes");
@@ -114,7 +120,10 @@ async fn an_event_is_traced_as_far_as_each_mark_has_come() {
     // A mark is the offset that comes next.
     let _: () = redis.hset("tm:counters", ("1", "8")).await.unwrap();
     let counted = ask(&tallyman, &gateway, Right::Read, &path).await.json;
-    assert_eq!((step(&counted, "counted"), step(&counted, "rolledUp")), (&json!(true), &json!(false)));
+    assert_eq!(
+        (step(&counted, "counted"), step(&counted, "rolledUp")),
+        (&json!(true), &json!(false))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,7 +144,10 @@ async fn dead_letters_come_newest_first_in_pages_to_administrators_alone() {
     let first = ask(&tallyman, &gateway, Right::Admin, "/api/dead-letters?limit=2").await.json;
     let letters = first["deadLetters"].as_array().unwrap();
     assert_eq!(letters.iter().map(|it| &it["origin"]).collect::<Vec<_>>(), ["t/0/3", "t/0/2"]);
-    assert_eq!((&letters[0]["value"], &letters[1]["value"]), (&json!({"base64": "/w=="}), &Value::Null));
+    assert_eq!(
+        (&letters[0]["value"], &letters[1]["value"]),
+        (&json!({"base64": "/w=="}), &Value::Null)
+    );
     let next = format!("/api/dead-letters?limit=2&cursor={}", first["next"].as_str().unwrap());
     let second = ask(&tallyman, &gateway, Right::Admin, &next).await.json;
     let [last] = &second["deadLetters"].as_array().unwrap()[..] else { panic!("{second}") };
@@ -145,7 +157,12 @@ async fn dead_letters_come_newest_first_in_pages_to_administrators_alone() {
     let of_code = ask(&tallyman, &gateway, Right::Admin, "/api/dead-letters?code=empty").await.json;
     assert_eq!(of_code["deadLetters"].as_array().unwrap().len(), 1);
     for query in ["cursor=x", "limit=0", "reason=empty"] {
-        let refused = ask(&tallyman, &gateway, Right::Admin, &format!("/api/dead-letters?{query}")).await;
-        assert_eq!((refused.status, &refused.json["code"]), (400, &json!("invalid_query")), "{query}");
+        let refused =
+            ask(&tallyman, &gateway, Right::Admin, &format!("/api/dead-letters?{query}")).await;
+        assert_eq!(
+            (refused.status, &refused.json["code"]),
+            (400, &json!("invalid_query")),
+            "{query}"
+        );
     }
 }
