@@ -13,7 +13,7 @@ use tests::{Installation, Load, PrivateServer, Program, Servers, Way, Workload, 
 use tokio::time::sleep;
 
 /// Where the processor is killed, and at which pass, so that something was done before.
-const PROCESSOR_KILL_POINTS: [&str; 13] = [
+const PROCESSOR_KILL_POINTS: [&str; 17] = [
     "before_judge_begin:2",
     "judge_after_ledger:2",
     "judge_after_keys:2",
@@ -23,6 +23,10 @@ const PROCESSOR_KILL_POINTS: [&str; 13] = [
     "counters_after:2",
     "rollups_before_commit:2",
     "rollups_after_commit:1",
+    "statistics_before_commit:2",
+    "statistics_after_commit:1",
+    "fold_before_commit:1",
+    "fold_after_commit:1",
     "relay_before_send:2",
     "relay_before_commit:2",
     "relay_after_commit:2",
@@ -60,7 +64,8 @@ async fn the_processor_may_die_at_every_kill_point() -> anyhow::Result<()> {
 }
 
 async fn processor_dies_at(point: &str, seed: u64) -> anyhow::Result<()> {
-    let tallyman = Installation::new().await?;
+    let mut tallyman = Installation::new().await?;
+    tallyman.set("STATISTICS_FOLD_SECONDS", "1");
     // Large batches, so that counters take several steps.
     let burst = Workload::new(seed).sendings(6_000, 20);
     tallyman.kcat(&burst, Way::KcatKeyedWrongly).await?;

@@ -116,7 +116,7 @@ impl Installation {
         watched.collect()
     }
 
-    /// Waits until every follower (relay, rollups, counters) has reached the ledger.
+    /// Waits until every follower (relay, rollups, statistics, counters) has reached the ledger.
     pub async fn wait_followed(&self) -> anyhow::Result<()> {
         let offsets = GroupOffsets::of(&self.kafka(), &format!("{}-processor", self.id))?;
         let postgres = self.postgres().await?;
@@ -136,8 +136,10 @@ impl Installation {
         postgres: &postgres::Connection,
         redis: &redis::Connection,
     ) -> anyhow::Result<i64> {
-        const MARKS: &str = "select partition, source, l.next_offset, coalesce(m.next_offset, 0)
-                               from consumer_ledger l left join rollup_marks m using (source)";
+        const MARKS: &str = "select partition, source, l.next_offset,
+                                    least(coalesce(m.next_offset, 0), coalesce(s.next_offset, 0))
+                               from consumer_ledger l left join rollup_marks m using (source)
+                                                      left join statistics_marks s using (source)";
         let mut behind = 0;
         for row in postgres.client.query(MARKS, &[]).await? {
             let (source, judged, rolled): (i32, i64, i64) = (row.get(1), row.get(2), row.get(3));

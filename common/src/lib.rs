@@ -14,6 +14,7 @@ pub mod notification;
 pub mod postgres;
 pub mod redis;
 pub mod service_metrics;
+pub mod stats;
 pub mod tls;
 pub mod topic;
 pub mod trace;

@@ -29,7 +29,8 @@ const MIGRATIONS: &[Migration] = migrations![
     "0008_key_rotation",
     "0009_imports",
     "0010_key_successor",
-    "0020_aggregates",
+    "0011_statistics",
+    "0012_aggregates",
 ];
 
 /// Applies what is missing, each file in a transaction of its own, one migrator at a time. Returns

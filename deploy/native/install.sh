@@ -39,6 +39,7 @@ needed_to_test() {
   need shellcheck shellcheck
   # Dashboards are asked through it.
   need prometheus prometheus
+  need chromium chromium
   python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
   docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
 }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::archive::Archive;
 use crate::auth::{Access, KeyStore};
 use crate::budget::Budget;
 use crate::config::{Cli, GatewayConfig};
@@ -20,10 +21,12 @@ use crate::http::{Gateway, Routes, Server, Tls};
 use crate::idempotency::Idempotency;
 use crate::import::jobs::Jobs;
 use crate::metrics::GatewayMetrics;
+use crate::pipeline::Pipeline;
 use crate::publisher::Publisher;
 use crate::push::Push;
 use crate::quota::Quotas;
 use crate::redis;
+use crate::stats::Stats;
 
 pub struct App {
     server: Server,
@@ -59,7 +62,16 @@ impl App {
             push: Push::new(&cli.kafka, &config.push, &metrics)?,
             budget: Budget::new(config.http.gateway_inflight_bytes, metrics.inflight_bytes.clone()),
             body_time_max: config.http.body(),
-            jobs: Jobs::new(&config.import, pool),
+            jobs: Jobs::new(&config.import, pool.clone()),
+            stats: Stats::new(config.stats, pool.clone(), redis.clone()),
+            pipeline: Pipeline::new(
+                &config.pipeline,
+                config.stats,
+                &cli.kafka,
+                pool.clone(),
+                redis.clone(),
+            )?,
+            archive: Archive::new(config.stats, pool),
             clock_skew: config.http.clock_skew(),
             metrics,
         });

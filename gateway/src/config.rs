@@ -79,6 +79,10 @@ pub struct GatewayConfig {
     pub quota: QuotaConfig,
     #[command(flatten)]
     pub idempotency: IdempotencyConfig,
+    #[command(flatten)]
+    pub stats: StatsConfig,
+    #[command(flatten)]
+    pub pipeline: PipelineConfig,
 }
 
 /// Where the gateway listens, and how long it waits for its clients.
@@ -305,6 +309,22 @@ pub struct IdempotencyConfig {
     /// Milliseconds a request with a key waits for Redis; then it goes on without it.
     #[arg(long, env = "IDEMPOTENCY_REDIS_MS_MAX", default_value_t = 100, value_name = "MS")]
     pub idempotency_redis_ms_max: u64,
+}
+
+/// Answers about what happened.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct StatsConfig {
+    /// Milliseconds a question may take; then it is cancelled and the answer is 503.
+    #[arg(long, env = "STATS_ANSWER_MS_MAX", default_value_t = 10_000, value_name = "MS")]
+    pub stats_answer_ms_max: u32,
+}
+
+/// Whose progress is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PipelineConfig {
+    /// The processor's consumer group: its offsets say what is relayed.
+    #[arg(long, env = "CONSUMER_GROUP", default_value = "tallyman-processor")]
+    pub consumer_group: String,
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! HTTP in, Kafka out: the daemon that answers once the log has an event.
 
 pub mod app;
+pub mod archive;
 pub mod auth;
 pub mod budget;
 pub mod commands;
@@ -11,10 +12,13 @@ pub mod http;
 pub mod idempotency;
 pub mod import;
 pub mod metrics;
+pub mod page;
+pub mod pipeline;
 pub mod publisher;
 mod push;
 pub mod quota;
 pub mod redis;
+pub mod stats;
 
 use std::process::ExitCode;
 

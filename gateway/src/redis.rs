@@ -85,17 +85,29 @@ impl Impatient {
         self.redis.is_connected() && Instant::now() >= *self.paused_until()
     }
 
+    /// For what is passed to `ask`.
+    pub fn client(&self) -> &Client {
+        &self.redis
+    }
+
     pub async fn call<R: FromValue>(
         &self,
         script: &Script,
         key: String,
         arguments: impl TryInto<MultipleValues, Error: Into<fred::error::Error> + Send> + Send,
     ) -> Result<R, NoAnswer> {
+        self.ask(script.evalsha_with_reload(&self.redis, key, arguments)).await
+    }
+
+    /// Waits for a command, if it is worth asking.
+    pub async fn ask<R>(
+        &self,
+        command: impl Future<Output = Result<R, fred::error::Error>>,
+    ) -> Result<R, NoAnswer> {
         if !self.is_asked() {
             return Err(NoAnswer::NotAsked);
         }
-        let call = script.evalsha_with_reload(&self.redis, key, arguments);
-        let failure = match tokio::time::timeout(self.patience, call).await {
+        let failure = match tokio::time::timeout(self.patience, command).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => {
                 debug!(%error, "Redis refuses");

@@ -24,6 +24,7 @@ use crate::dedup::Dedup;
 use crate::follow::Memory;
 use crate::follow::counters::Counters;
 use crate::follow::relay::RelayTopics;
+use crate::follow::statistics::{Dictionaries, keep_folded};
 use crate::generation::Generation;
 use crate::judge::{ensure_leaves, watch_blockers};
 use crate::metrics::ProcessorMetrics;
@@ -74,6 +75,7 @@ impl App {
             relay: RelayTopics::new(&config.kafka, &config.consumer_group),
             dedup: Arc::new(dedup),
             counters: Arc::new(counters),
+            dictionaries: Arc::new(Dictionaries::new(&generation)),
             generation,
             memory: Memory::new(config.follow.follow_mib_max),
             metrics,
@@ -104,6 +106,8 @@ impl App {
         ));
         tasks.spawn(shared.counters.clone().show_days(helpers_stop.clone()));
         tasks.spawn(shared.dedup.clone().teach_redis(helpers_stop.clone()));
+        let fold_after = shared.config.follow.statistics_fold_seconds;
+        tasks.spawn(keep_folded(shared.pool.clone(), fold_after, helpers_stop.clone()));
         tasks.spawn(keep_leaves(shared.pool.clone(), helpers_stop.clone()));
         tasks.spawn(watch_health(shared.clone(), redis.clone(), helpers_stop.clone()));
         tasks.spawn(watch_kafka(shared.clone(), helpers_stop.clone()));

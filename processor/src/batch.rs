@@ -48,11 +48,12 @@ pub struct Candidate {
     pub trace: Option<TraceContext>,
 }
 
-/// What counters and rollups see of an event.
+/// What counters, rollups and statistics see of an event.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Deed<'a> {
     pub offset: i64,
     pub event_type: &'a str,
+    pub event_source: &'a str,
     pub user_id: &'a str,
     /// Type and id.
     pub object: Option<(&'a str, &'a str)>,
@@ -65,6 +66,7 @@ impl Candidate {
         Deed {
             offset: self.offset,
             event_type: &event.event_type,
+            event_source: &event.source,
             user_id: &event.user_id,
             object: event.object.as_ref().map(|it| (&*it.object_type, &*it.id)),
             occurred_at: event.occurred_at,

@@ -219,7 +219,11 @@ pub struct FollowConfig {
     /// above it they are dropped and read back from Postgres.
     #[arg(long, env = "FOLLOW_MIB_MAX", default_value_t = 32)]
     pub follow_mib_max: usize,
-    /// Rollups gather batches for this many milliseconds before they write.
+    /// Rollups and statistics gather batches for this many milliseconds before they write.
     #[arg(long, env = "ROLLUP_GATHER_MS", default_value_t = 500)]
     pub rollup_gather_ms: u64,
+    /// What was added to the statistics is folded together after so many seconds, or 500,000 events;
+    /// readers add it up by themselves until then.
+    #[arg(long, env = "STATISTICS_FOLD_SECONDS", default_value_t = 30)]
+    pub statistics_fold_seconds: u32,
 }

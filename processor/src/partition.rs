@@ -22,6 +22,7 @@ use crate::follow::counters::{CounterFollower, Counters};
 use crate::follow::entered::Entered;
 use crate::follow::relay::{Relay, RelayTopics};
 use crate::follow::rollups::Rollups;
+use crate::follow::statistics::{Dictionaries, Statistics};
 use crate::follow::{Feeds, FollowError, Memory, follow};
 use crate::generation::Generation;
 use crate::judge::{Judge, JudgeError};
@@ -37,6 +38,7 @@ pub struct Shared {
     pub relay: RelayTopics,
     pub dedup: Arc<Dedup>,
     pub counters: Arc<Counters>,
+    pub dictionaries: Arc<Dictionaries>,
     pub generation: Generation,
     pub memory: Memory,
     pub metrics: ProcessorMetrics,
@@ -192,9 +194,16 @@ fn start_followers(
         counters: shared.counters.clone(),
         entered: Entered::default(),
     };
+    let statistics = Statistics {
+        pool: pool.clone(),
+        source: source.clone(),
+        gather: Duration::from_millis(shared.config.follow.rollup_gather_ms),
+        dictionaries: shared.dictionaries.clone(),
+    };
     let mut followers = JoinSet::new();
     followers.spawn(follow(counters, feeds.feed(source, pool), abandon.clone()));
     followers.spawn(follow(rollups, feeds.feed(source, pool), abandon.clone()));
+    followers.spawn(follow(statistics, feeds.feed(source, pool), abandon.clone()));
     followers.spawn(follow(relay, feeds.feed(source, pool), abandon.clone()));
     followers
 }

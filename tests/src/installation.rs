@@ -133,6 +133,14 @@ impl Installation {
         Ok((gateway, HttpSender::new(url, self.write_key.clone())?))
     }
 
+    /// Stops a program and starts it again at its address.
+    pub async fn restart(&self, program: &mut Program) -> anyhow::Result<()> {
+        program.stop().await?;
+        let (name, address) = (program.name.clone(), program.address.clone());
+        *program = Program::start_at(&name, &self.settings, self.directory.path(), &address)?;
+        program.ready().await
+    }
+
     fn start(&self, name: &str, more: &[(String, String)]) -> anyhow::Result<Program> {
         let settings = [&self.settings[..], more].concat();
         let program = Program::start(name, &settings, self.directory.path())?;
@@ -233,8 +241,10 @@ impl Installation {
         let (postgres, redis) = (self.postgres().await?, self.redis().await?);
         let sources = postgres
             .rows(
-                "select partition, source, l.next_offset, coalesce(m.next_offset, 0)
-                   from consumer_ledger l left join rollup_marks m using (source)",
+                "select partition, source, l.next_offset,
+                        least(coalesce(m.next_offset, 0), coalesce(s.next_offset, 0))
+                   from consumer_ledger l left join rollup_marks m using (source)
+                                          left join statistics_marks s using (source)",
             )
             .await?;
         for partition in 0..PARTITIONS {

@@ -4,6 +4,7 @@ pub mod alerts;
 pub mod collector;
 pub mod events;
 pub mod grafana;
+pub mod history;
 pub mod installation;
 pub mod kafka;
 pub mod load;

@@ -60,9 +60,18 @@ impl Program {
         settings: &[(String, String)],
         directory: &Path,
     ) -> anyhow::Result<Self> {
-        let port = free_port();
-        let address = format!("127.0.0.1:{port}");
-        let log = directory.join(format!("{name}-{port}.log"));
+        Self::start_at(name, settings, directory, &format!("127.0.0.1:{}", free_port()))
+    }
+
+    /// The same where another one was that its clients know.
+    pub fn start_at(
+        name: &str,
+        settings: &[(String, String)],
+        directory: &Path,
+        address: &str,
+    ) -> anyhow::Result<Self> {
+        let address = address.to_owned();
+        let log = directory.join(format!("{name}-{}.log", address.replace(':', "-")));
         let mut command = command(name, &["run"], settings)?;
         command.env("ADMIN_LISTEN", &address).env("GATEWAY_LISTEN", &address);
         command.stdout(Stdio::null()).stderr(File::create(&log)?);

@@ -53,6 +53,12 @@ impl HttpSender {
         Ok(Answer { status, body })
     }
 
+    /// Asks with another key.
+    pub async fn get(&self, path: &str, key: &str) -> anyhow::Result<reqwest::Response> {
+        let request = self.client.get(format!("{}{path}", self.url)).header("X-API-Key", key);
+        Ok(request.send().await?)
+    }
+
     /// Sends events that must all be accepted at once.
     pub async fn accepted(&self, events: &[Event]) -> anyhow::Result<()> {
         for batch in events.chunks(100) {

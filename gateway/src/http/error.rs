@@ -15,6 +15,7 @@ use crate::auth::AuthError;
 use crate::idempotency::IdempotencyError;
 use crate::push::InvalidCursor;
 use crate::quota::QuotaError;
+use crate::stats::StatsError;
 
 /// Everything that is answered with a problem document. `Display` is its `detail`.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +93,8 @@ pub enum ApiError {
     #[error("{detail}")]
     UnusableParameter { detail: String },
     #[error("{0}")]
+    Stats(#[from] StatsError),
+    #[error("{0}")]
     InvalidCursor(#[from] InvalidCursor),
     #[error(
         "this is a WebSocket ({reason}); connect with a WebSocket client to ws://, or read the same \
@@ -105,6 +108,8 @@ pub enum ApiError {
          nothing is missed"
     )]
     StreamUnavailable,
+    #[error("as many exports are on their way as this gateway makes at a time; ask again shortly")]
+    TooManyExports,
     #[error("too much is being received at the moment; nothing was stored, send the same again")]
     Overloaded,
     /// Of a client that can only send all of it again.
@@ -121,6 +126,7 @@ impl ApiError {
             Self::InvalidQuery { .. }
             | Self::UnusableParameter { .. }
             | Self::InvalidCursor(_)
+            | Self::Stats(StatsError::Unusable(_))
             | Self::Idempotency(IdempotencyError::InvalidKey)
             | Self::EmptyBody
             | Self::EmptyBatch
@@ -151,10 +157,12 @@ impl ApiError {
             Self::NoneAccepted(verdicts) => verdicts.status(),
             Self::UpgradeRequired { .. } => StatusCode::UPGRADE_REQUIRED,
             Self::StoreAway
+            | Self::Stats(StatsError::TooSlow | StatsError::Away)
             | Self::BrokerAway
             | Self::Overloaded
             | Self::NotAllStored(_)
             | Self::TooManySockets
+            | Self::TooManyExports
             | Self::StreamUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -170,10 +178,14 @@ impl ApiError {
             Self::ImportsAway => "imports_away",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::Auth(error) => error.code(),
-            Self::InvalidQuery { .. } | Self::UnusableParameter { .. } => "invalid_query",
+            Self::InvalidQuery { .. }
+            | Self::UnusableParameter { .. }
+            | Self::Stats(StatsError::Unusable(_)) => "invalid_query",
+            Self::Stats(StatsError::TooSlow) => "answer_too_slow",
             Self::InvalidCursor(_) => "invalid_cursor",
             Self::UpgradeRequired { .. } => "upgrade_required",
             Self::TooManySockets => "too_many_sockets",
+            Self::TooManyExports => "too_many_exports",
             Self::StreamUnavailable => "stream_unavailable",
             Self::Quota(QuotaError::Exhausted(_)) => "rate_limited",
             Self::Quota(QuotaError::Unaffordable { .. }) => "batch_exceeds_limit",
@@ -193,7 +205,7 @@ impl ApiError {
             Self::UnknownKey => "unknown_key",
             Self::LastAdminKey => "last_admin_key",
             Self::NotRotatable => "not_rotatable",
-            Self::StoreAway => "postgres_away",
+            Self::StoreAway | Self::Stats(StatsError::Away) => "postgres_away",
             Self::BrokerAway => "broker_away",
             Self::Overloaded => "overloaded",
             Self::NoneAccepted(verdicts) | Self::NotAllStored(verdicts) => verdicts.code(),
@@ -212,9 +224,10 @@ impl ApiError {
             Self::Auth(AuthError::LacksRight { .. }) => "The credential lacks a right",
             Self::Auth(AuthError::Unavailable) => "The credential cannot be checked now",
             Self::Auth(_) => "A valid credential is needed",
-            Self::InvalidQuery { .. } | Self::UnusableParameter { .. } => {
-                "A query parameter cannot be used"
-            }
+            Self::InvalidQuery { .. }
+            | Self::UnusableParameter { .. }
+            | Self::Stats(StatsError::Unusable(_)) => "A query parameter cannot be used",
+            Self::Stats(StatsError::TooSlow) => "The answer takes too long",
             Self::InvalidCursor(_) => "The cursor cannot be used",
             Self::UpgradeRequired { .. } => "A WebSocket is needed",
             Self::Quota(QuotaError::Exhausted(_)) => "Too much in too short a time",
@@ -233,10 +246,12 @@ impl ApiError {
             | Self::Quota(QuotaError::Unaffordable { .. }) => "The request is too large",
             Self::LastAdminKey | Self::NotRotatable => "The key cannot be changed so",
             Self::StoreAway
+            | Self::Stats(StatsError::Away)
             | Self::BrokerAway
             | Self::Overloaded
             | Self::NotAllStored(_)
             | Self::TooManySockets
+            | Self::TooManyExports
             | Self::StreamUnavailable => "Try again shortly",
             Self::NoneAccepted(verdicts) => verdicts.title(),
         }

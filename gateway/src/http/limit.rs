@@ -61,6 +61,7 @@ fn is_exempt(method: &Method, path: &str) -> bool {
     PATHS.contains(&path)
         || path == "/docs"
         || path.starts_with("/docs/")
+        || path.starts_with("/page/")
         || method == Method::OPTIONS
 }
 
@@ -95,7 +96,8 @@ mod tests {
 
     #[test]
     fn only_what_is_for_machines_and_readers_is_exempt() {
-        for path in ["/", "/livez", "/metrics", "/docs", "/docs/errors/not_found"] {
+        for path in ["/", "/livez", "/metrics", "/docs", "/docs/errors/not_found", "/page/main.js"]
+        {
             assert!(is_exempt(&Method::GET, path), "{path}");
         }
         for path in ["/api/events", "/docsx", "/livez/x", ""] {

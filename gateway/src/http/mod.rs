@@ -1,5 +1,6 @@
 //! The routes, and what their handlers share.
 
+mod archive;
 mod body;
 mod content;
 mod cors;
@@ -8,8 +9,10 @@ mod finish;
 pub mod imports;
 pub mod keys;
 mod limit;
+pub mod pipeline;
 mod server;
 mod split;
+mod stats;
 mod submit;
 mod surface;
 mod tls;
@@ -40,6 +43,7 @@ use self::surface::COMPATIBILITY;
 pub use self::surface::Door;
 pub use self::tls::Tls;
 pub use self::verdict::Verdicts;
+use crate::archive::Archive;
 use crate::auth::Access;
 use crate::budget::Budget;
 use crate::config::Origins;
@@ -47,9 +51,12 @@ use crate::docs;
 use crate::idempotency::Idempotency;
 use crate::import::jobs::Jobs;
 use crate::metrics::GatewayMetrics;
+use crate::page;
+use crate::pipeline::Pipeline;
 use crate::publisher::Publisher;
 use crate::push::{self, Push};
 use crate::quota::Quotas;
+use crate::stats::Stats;
 
 /// Everything a request may need.
 pub struct Gateway {
@@ -63,6 +70,9 @@ pub struct Gateway {
     /// What a client's clock may be off by before its times are corrected.
     pub clock_skew: SignedDuration,
     pub jobs: Jobs,
+    pub stats: Stats,
+    pub pipeline: Pipeline,
+    pub archive: Archive,
     pub metrics: GatewayMetrics,
 }
 
@@ -144,8 +154,12 @@ fn router(gateway: Arc<Gateway>, context: &Context) -> Router {
         .route("/api/imports", post(imports::create))
         .route("/api/imports/{id}", get(imports::show))
         .merge(keys::routes())
+        .merge(stats::routes())
+        .merge(pipeline::routes())
+        .merge(archive::routes())
         .with_state(gateway)
         .merge(docs::router())
+        .merge(page::router())
         .merge(admin::router(context.registry.clone(), context.readiness.clone()))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

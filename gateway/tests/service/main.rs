@@ -16,6 +16,8 @@ mod keys;
 mod limits;
 mod listener;
 mod outage;
+mod page;
+mod pipeline;
 mod problems;
 mod push;
 mod quota;

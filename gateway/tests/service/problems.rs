@@ -27,8 +27,8 @@ async fn whatever_is_not_there_not_allowed_or_not_readable_is_a_problem() {
 
     let nowhere = answer(client.post(url("/nowhere?api_key=secret")).body("{}")).await;
     assert_problem(&nowhere, 404, "not_found", "/nowhere");
-    let get = answer(client.get(url("/api/events"))).await;
-    assert_problem(&get, 405, "method_not_allowed", "/api/events");
+    let get = answer(client.get(url("/api/events/validate"))).await;
+    assert_problem(&get, 405, "method_not_allowed", "/api/events/validate");
     assert_eq!(get.header("allow"), "POST");
     let post = answer(client.post(url("/livez"))).await;
     assert_problem(&post, 405, "method_not_allowed", "/livez");

@@ -1,5 +1,7 @@
 //! `processor audit`: Postgres, Redis, the unique stream and the ledger at equal marks.
 
+mod statistics;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -30,6 +32,7 @@ pub async fn run(config: Config, wait_seconds: u64) -> anyhow::Result<ExitCode> 
     report.add("accounting", audit.check_accounting().await);
     report.add("rows", audit.check_rows().await);
     report.add("rollups", audit.check_rollups().await);
+    report.add("statistics", statistics::check(&audit.pool).await);
     report.add("counters", audit.check_counters(deadline).await);
     report.add("daily users", audit.check_days(deadline).await);
     report.add("unique stream", audit.check_relay().await);
@@ -65,6 +68,7 @@ struct Marks {
     start: i64,
     ledger: i64,
     rollups: i64,
+    statistics: i64,
 }
 
 /// A counter as Postgres names it.
@@ -97,6 +101,7 @@ impl Audit {
             start: row.get("start_offset"),
             ledger: row.get("next_offset"),
             rollups: row.get("rollups"),
+            statistics: row.get("statistics"),
         });
         Ok(marks.collect())
     }
@@ -123,9 +128,12 @@ impl Audit {
         for (goal, now) in goal.iter().zip(&now) {
             let relayed = self.offsets.committed(&goal.partition).await?.unwrap_or(goal.start);
             let counted = counted.get(&goal.source).copied().unwrap_or(goal.start);
-            for (name, mark) in
-                [("rollups", now.rollups), ("counters", counted), ("relay", relayed)]
-            {
+            for (name, mark) in [
+                ("rollups", now.rollups),
+                ("statistics", now.statistics),
+                ("counters", counted),
+                ("relay", relayed),
+            ] {
                 if mark < goal.ledger {
                     trailing
                         .push(format!("{name} of {} at {mark} of {}", goal.partition, goal.ledger));

@@ -1,6 +1,8 @@
--- Every source with its ledger and its rollup mark.
+-- Every source with its ledger and the marks of what is rolled up from it.
 select l.source, l.topic, l.partition, l.start_offset, l.next_offset,
-       coalesce(m.next_offset, l.start_offset) as rollups
+       coalesce(m.next_offset, l.start_offset) as rollups,
+       coalesce(s.next_offset, l.start_offset) as statistics
   from consumer_ledger as l
   left join rollup_marks as m using (source)
+  left join statistics_marks as s using (source)
  order by l.source

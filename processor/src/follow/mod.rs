@@ -1,4 +1,4 @@
-//! Followers of the judge, each with its own ratchet: counters, rollups, relay. Whoever trails, for
+//! Followers of the judge, each with its own ratchet: counters, rollups, statistics, relay. Whoever trails, for
 //! whatever reason, is brought up by reading judged rows back: one loop for all of them.
 //!
 //! Each takes only its share of a batch: what needs no whole events does not keep them in memory.
@@ -9,6 +9,7 @@ mod read_back;
 pub mod rebuild;
 pub mod relay;
 pub mod rollups;
+pub mod statistics;
 mod sums;
 
 use std::collections::VecDeque;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use self::read_back::Stored;
+use self::statistics::Digest;
 use self::sums::Sums;
 use crate::batch::{Judged, Source};
 use crate::lag::Lag;
@@ -32,6 +34,7 @@ use crate::metrics::ProcessorMetrics;
 pub struct Offer {
     judged: Arc<Judged>,
     sums: Arc<Sums>,
+    digest: Arc<Digest>,
 }
 
 /// What one follower takes of a range of judged offsets.
@@ -201,7 +204,11 @@ impl Feeds {
     /// Hands a committed batch on. Never waits: what does not fit into memory is read back later.
     pub fn advance(&self, judged: Judged) {
         let to = judged.to;
-        let offer = Offer { sums: Arc::new(Sums::of(&judged)), judged: Arc::new(judged) };
+        let offer = Offer {
+            sums: Arc::new(Sums::of(&judged)),
+            digest: Arc::new(Digest::of(&judged)),
+            judged: Arc::new(judged),
+        };
         self.feeds.iter().for_each(|feed| feed(&offer));
         self.judged_to.send_replace(to);
     }

@@ -86,6 +86,7 @@ pub async fn deeds(
         each(&Deed {
             offset: Source::offset_of(row.get("src")),
             event_type: row.get("event_type"),
+            event_source: row.get("source"),
             user_id: row.get("user_id"),
             object: object_type.zip(row.get("object_id")),
             occurred_at: row.get("occurred_at"),

@@ -164,7 +164,14 @@ impl Sums {
         let mut sums = Self::over(0..1, generation);
         let occurred_at = Timestamp::UNIX_EPOCH;
         for user_id in users {
-            let deed = Deed { offset: 0, event_type: "view", user_id, object: None, occurred_at };
+            let deed = Deed {
+                offset: 0,
+                event_type: "view",
+                event_source: "test",
+                user_id,
+                object: None,
+                occurred_at,
+            };
             sums.add(&deed, &mut String::new());
         }
         sums
@@ -177,7 +184,14 @@ mod tests {
 
     fn deed(offset: i64, id: &str) -> Deed<'_> {
         let occurred_at = Timestamp::from_second(86_400 * 3 - 1).unwrap();
-        Deed { offset, event_type: "like", user_id: "ann", object: Some(("post", id)), occurred_at }
+        Deed {
+            offset,
+            event_type: "like",
+            event_source: "test",
+            user_id: "ann",
+            object: Some(("post", id)),
+            occurred_at,
+        }
     }
 
     fn sums(range: Range<i64>, ids: impl IntoIterator<Item = (i64, String)>) -> Arc<Sums> {

@@ -119,7 +119,10 @@ impl Installation {
     async fn counted(&self) -> bool {
         let sql = "select (coalesce(sum(count), 0))::bigint from object_counts";
         let with_object = "select count(*) from events where object_type is not null";
-        self.number(sql).await == self.number(with_object).await
+        let trailing =
+            "select count(*) from consumer_ledger l left join statistics_marks s using (source)
+                         where l.next_offset > coalesce(s.next_offset, l.start_offset)";
+        self.number(sql).await == self.number(with_object).await && self.number(trailing).await == 0
     }
 
     pub async fn likes(&self, post: &str) -> i64 {

@@ -5,7 +5,7 @@ mod doors;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
-use crate::http::{ProblemDocument, Verdicts, doors, imports, keys};
+use crate::http::{ProblemDocument, Verdicts, doors, imports, keys, pipeline};
 use crate::push;
 
 #[derive(OpenApi)]
@@ -24,6 +24,9 @@ use crate::push;
         push::notifications_ws,
         push::notifications_stream,
         push::events_live,
+        pipeline::report,
+        pipeline::trace,
+        pipeline::dead_letters,
         probes::livez,
         probes::readyz,
         probes::metrics,

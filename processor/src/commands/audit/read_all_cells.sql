@@ -1,0 +1,2 @@
+-- Everything that is folded.
+select facet, at, kind, body from statistics_cells
