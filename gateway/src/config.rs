@@ -14,6 +14,7 @@ use jiff::SignedDuration;
 
 use crate::commands::import::ImportCommand;
 use crate::commands::keys::KeysCommand;
+use crate::commands::stats::StatsCommand;
 use crate::commands::tap::TapCommand;
 use crate::quota::{Networks, Unit};
 
@@ -57,6 +58,8 @@ pub enum Command {
     Import(ImportCommand),
     /// Shows actions, notifications or rejected records as they come, one JSON object a line.
     Tap(TapCommand),
+    /// Answers about what happened: active users, retention, top lists, activity, funnels, counters.
+    Stats(StatsCommand),
     /// Prints every setting with its effective value, and whether the servers can be reached.
     CheckConfig(GatewayConfig),
     /// Prints a shell's completion script.

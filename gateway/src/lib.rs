@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use common::{commands as everyone, config as settings, daemon};
 
 pub use crate::app::App;
-use crate::commands::{import as import_file, keys, tap};
+use crate::commands::{import as import_file, keys, stats as ask, tap};
 use crate::config::{Cli, Command};
 
 /// The whole program: reads the command line and runs what it says.
@@ -42,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::Keys(keys) => daemon::run_command(keys::run(keys, &cli.postgres)),
         Command::Import(file) => daemon::run_command(import_file::run(file, &cli.kafka)),
         Command::Tap(tap) => daemon::run_command(tap::run(tap)),
+        Command::Stats(stats) => daemon::run_command(ask::run(stats)),
         Command::CheckConfig(_) => {
             daemon::run_command(everyone::check_config::<Cli>(cli.servers()))
         }

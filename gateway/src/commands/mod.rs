@@ -2,4 +2,5 @@
 
 pub mod import;
 pub mod keys;
+pub mod stats;
 pub mod tap;

@@ -26,6 +26,7 @@ mod redis;
 mod secrecy;
 mod shapes;
 mod signing;
+mod stats;
 mod stop;
 mod surfaces;
 mod tap;
