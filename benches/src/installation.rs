@@ -86,6 +86,10 @@ impl Installation {
         Program::start(name, &self.settings, self.directory.path())
     }
 
+    pub fn redis_url(&self) -> &str {
+        &self.redis_url
+    }
+
     pub async fn postgres(&self) -> anyhow::Result<postgres::Connection> {
         postgres::Connection::open(&self.database_url).await
     }

@@ -14,6 +14,7 @@ mod program;
 mod push;
 mod redis;
 mod report;
+mod statistics;
 mod storm;
 mod usage;
 
@@ -51,6 +52,9 @@ pub struct LoadConfig {
     /// Sockets that listen to one gateway.
     #[arg(long, default_value_t = 5_000)]
     pub sockets: u32,
+    /// Events in the history that statistics are asked about.
+    #[arg(long, default_value_t = 10_000_000)]
+    pub history: u32,
     /// Decides every event.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -71,6 +75,8 @@ enum What {
     Storm,
     /// Sockets: from an accepted action to its notification, and what thousands of them cost.
     Push,
+    /// Statistics: each question over a month of ten million events; only when asked for by name.
+    Stats,
     All,
 }
 
@@ -111,6 +117,9 @@ async fn measure(cli: &Cli) -> anyhow::Result<()> {
     }
     if wanted(What::Push) {
         push::measure(&cli.load, &mut report).await?;
+    }
+    if cli.what == What::Stats {
+        statistics::measure(&cli.load, &mut report).await?;
     }
     println!("{}", report.markdown(&cli.load));
     Ok(())

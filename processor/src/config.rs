@@ -62,6 +62,11 @@ pub enum Rebuild {
         #[command(flatten)]
         config: Box<Config>,
     },
+    /// Forget the statistics and read every row back; ingestion goes on, and answers grow meanwhile.
+    Statistics {
+        #[command(flatten)]
+        postgres: PostgresConfig,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -14,6 +14,7 @@ mod native;
 mod posthog;
 mod segment;
 mod skew;
+mod stored;
 mod text;
 pub(crate) mod time;
 

@@ -4,6 +4,7 @@ use std::io;
 
 use axum::body::Body;
 use bytes::Bytes;
+use common::event::Event;
 use deadpool_postgres::{ClientWrapper, Object};
 use futures_util::stream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -11,7 +12,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Statement};
 use tracing::warn;
 
-use super::{Archive, Wanted, csv, event};
+use super::{Archive, Wanted, csv};
 use crate::http::ApiError;
 use crate::stats::{Filter, StatsError};
 
@@ -89,7 +90,7 @@ impl Export {
     }
 
     fn write(&self, row: &Row, out: &mut Vec<u8>) {
-        let (event, received_at) = event(row);
+        let (event, received_at) = (Event::of_row(row), row.get("received_at"));
         match self.form {
             Form::Ndjson => {
                 event.write_json(Some(received_at), out);

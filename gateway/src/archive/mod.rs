@@ -8,11 +8,9 @@ mod page;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::event::{Event, Identity, ObjectRef};
 use deadpool_postgres::Pool;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
-use tokio_postgres::Row;
 
 use self::cursor::Cursor;
 pub use self::export::Form;
@@ -65,23 +63,4 @@ impl Wanted {
     pub fn is_continued(&self) -> bool {
         self.cursor.is_some()
     }
-}
-
-/// A row as it was sent on: the event and when it was received.
-fn event(row: &Row) -> (Event, Timestamp) {
-    let object_type: Option<String> = row.get("object_type");
-    let object_id: Option<String> = row.get("object_id");
-    let event = Event {
-        event_id: row.get("event_id"),
-        event_type: row.get("event_type"),
-        user_id: row.get("user_id"),
-        object: object_type.zip(object_id).map(|(object_type, id)| ObjectRef { object_type, id }),
-        occurred_at: row.get("occurred_at"),
-        source: row.get("source"),
-        session_id: row.get("session_id"),
-        properties: row.get::<_, String>("properties").into_boxed_str(),
-        context: row.get::<_, String>("context").into_boxed_str(),
-        identity: Identity::EventId,
-    };
-    (event, row.get("received_at"))
 }

@@ -1,12 +1,13 @@
 //! One page of events, newest first.
 
+use common::event::Event;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row};
 
-use super::{Archive, Cursor, Wanted, event};
+use super::{Archive, Cursor, Wanted};
 use crate::http::ApiError;
 use crate::stats::{Filter, LIMIT_DEFAULT, StatsError};
 
@@ -99,9 +100,9 @@ async fn rows(
 }
 
 fn json(row: &Row) -> Box<RawValue> {
-    let (event, received_at) = event(row);
+    let received_at: Timestamp = row.get("received_at");
     let mut out = Vec::new();
-    event.write_json(Some(received_at), &mut out);
+    Event::of_row(row).write_json(Some(received_at), &mut out);
     let text = String::from_utf8(out).expect("an event is text");
     RawValue::from_string(text).expect("an event is JSON")
 }

@@ -1,5 +1,6 @@
 //! The operator's commands.
 
+mod client;
 pub mod import;
 pub mod keys;
 pub mod stats;

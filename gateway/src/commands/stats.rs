@@ -7,28 +7,18 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use common::config::Secret;
 use reqwest::Client;
 use serde_json::Value;
 
 use self::table::Style;
+use super::client::GatewayClient;
 
 #[derive(Debug, Args)]
 pub struct StatsCommand {
     #[command(subcommand)]
     question: Question,
-    /// The gateway to ask.
-    #[arg(
-        long,
-        env = "GATEWAY_URL",
-        default_value = "http://127.0.0.1:8080",
-        value_name = "URL",
-        global = true
-    )]
-    gateway_url: String,
-    /// An API key with the right `read`.
-    #[arg(long, env = "READ_KEY", hide_env_values = true, value_name = "KEY", global = true)]
-    key: Option<Secret>,
+    #[command(flatten)]
+    gateway: GatewayClient,
     /// A table, or the answer as it comes.
     #[arg(long, short, default_value = "text", value_name = "FORM", global = true)]
     output: Output,
@@ -67,23 +57,9 @@ enum Question {
         periods: Option<String>,
     },
     /// The types of events by how often they happened.
-    TopEvents {
-        #[command(flatten)]
-        range: Range,
-        #[command(flatten)]
-        filter: Filter,
-        #[arg(long, value_name = "COUNT")]
-        limit: Option<String>,
-    },
+    TopEvents(Top),
     /// The objects to which most was done; without a range in all up to now.
-    TopObjects {
-        #[command(flatten)]
-        range: Range,
-        #[command(flatten)]
-        filter: Filter,
-        #[arg(long, value_name = "COUNT")]
-        limit: Option<String>,
-    },
+    TopObjects(Top),
     /// What happened by minute, hour or day.
     Activity {
         #[command(flatten)]
@@ -171,11 +147,7 @@ pub async fn run(command: &StatsCommand) -> anyhow::Result<ExitCode> {
 
 async fn ask(command: &StatsCommand) -> anyhow::Result<String> {
     common::tls::choose();
-    let Some(key) = &command.key else {
-        bail!("no API key is given; set READ_KEY (`. .dev/env`), or pass --key");
-    };
-    let url = format!("{}{}", command.gateway_url.trim_end_matches('/'), command.question.path());
-    let request = Client::new().get(url).header("x-api-key", key.reveal());
+    let request = command.gateway.get(&Client::new(), &command.question.path())?;
     let response = request.send().await.context("connect to the gateway")?;
     let status = response.status();
     let body = response.text().await.context("read the answer")?;
@@ -199,12 +171,8 @@ impl Question {
                 let own = [("unit", unit), ("mode", mode), ("periods", periods)];
                 ("retention", [&range.pairs()[..], &own].concat())
             }
-            Self::TopEvents { range, filter, limit } => {
-                ("top-events", [&range.pairs()[..], &filter.pairs(), &[("limit", limit)]].concat())
-            }
-            Self::TopObjects { range, filter, limit } => {
-                ("top-objects", [&range.pairs()[..], &filter.pairs(), &[("limit", limit)]].concat())
-            }
+            Self::TopEvents(top) => ("top-events", top.pairs()),
+            Self::TopObjects(top) => ("top-objects", top.pairs()),
             Self::Activity { range, filter, unit, by } => {
                 let own = [("unit", unit), ("by", by)];
                 ("activity", [&range.pairs()[..], &filter.pairs(), &own].concat())
@@ -221,6 +189,23 @@ impl Question {
             }
         };
         path(name, &pairs)
+    }
+}
+
+#[derive(Debug, Args)]
+struct Top {
+    #[command(flatten)]
+    range: Range,
+    #[command(flatten)]
+    filter: Filter,
+    /// How many at most.
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<String>,
+}
+
+impl Top {
+    fn pairs(&self) -> Vec<(&'static str, &Option<String>)> {
+        [&self.range.pairs()[..], &self.filter.pairs(), &[("limit", &self.limit)]].concat()
     }
 }
 

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use common::config::Secret;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::Deserialize;
+
+use super::client::GatewayClient;
 
 /// After a gateway has gone away; another may be there at once.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
@@ -21,12 +22,8 @@ const PIPE_CHECK: Duration = Duration::from_millis(250);
 
 #[derive(Debug, clap::Args)]
 pub struct TapCommand {
-    /// The gateway to ask.
-    #[arg(long, env = "GATEWAY_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
-    gateway_url: String,
-    /// An API key with the right `read`.
-    #[arg(long, env = "READ_KEY", hide_env_values = true, value_name = "KEY")]
-    key: Option<Secret>,
+    #[command(flatten)]
+    gateway: GatewayClient,
     /// Only actions of this type.
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
@@ -100,11 +97,7 @@ impl TapCommand {
                 query.append_pair(name, value);
             }
         }
-        let Some(key) = &self.key else {
-            bail!("no API key is given; set READ_KEY (`. .dev/env`), or pass --key");
-        };
-        let url = format!("{}{path}?{}", self.gateway_url.trim_end_matches('/'), query.finish());
-        Ok(client.get(url).header("x-api-key", key.reveal()))
+        self.gateway.get(client, &format!("{path}?{}", query.finish()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What people read about this gateway, from its own binary: the API to click through, and its errors.
 
+mod answers;
 mod errors;
 mod openapi;
 

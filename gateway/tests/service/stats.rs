@@ -236,7 +236,7 @@ async fn the_terminal_shows_answers_as_tables_or_json() {
         &["retention", "--tz", "Europe/Berlin"],
         &["top-events"],
         &["top-objects"],
-        &["activity", "--by", "type", "--from", "2026-03-01"],
+        &["activity", "--by", "type", "--unit", "day", "--from", "2026-03-01"],
         &["funnel", "view,like", "--within", "1h"],
     ] {
         let (is_well, out, error) = run(question).await;

@@ -21,6 +21,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate { postgres } => apply_migrations(&postgres).await,
         Command::Audit { config, wait_seconds } => audit::run(*config, wait_seconds).await,
         Command::Rebuild(Rebuild::Counters { config }) => rebuild::counters(*config).await,
+        Command::Rebuild(Rebuild::Statistics { postgres }) => rebuild::statistics(&postgres).await,
         Command::DeadLetters(DeadLetters::List { postgres, code, limit }) => {
             dead_letters::list(&postgres, code.as_deref(), limit).await
         }

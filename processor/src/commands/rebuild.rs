@@ -1,9 +1,11 @@
-//! `processor rebuild counters`: the Redis counters anew from Postgres, while ingestion goes on.
+//! `processor rebuild`: the Redis counters or the statistics anew from Postgres, while ingestion goes on.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use common::config::PostgresConfig;
 use common::{postgres, redis};
 use fred::prelude::ClientLike;
 use prometheus::Registry;
@@ -12,6 +14,7 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::follow::counters::Counters;
 use crate::follow::rebuild::rebuild;
+use crate::follow::statistics::{self, Dictionaries, Statistics};
 use crate::generation::Generation;
 use crate::metrics::ProcessorMetrics;
 
@@ -32,5 +35,19 @@ pub async fn counters(config: Config) -> anyhow::Result<ExitCode> {
         );
     }
     println!("the counters are rebuilt");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn statistics(config: &PostgresConfig) -> anyhow::Result<ExitCode> {
+    let pool = postgres::pool(config, "rebuild")?;
+    let dictionaries = Arc::new(Dictionaries::new(&Generation::default()));
+    let of = |source| Statistics {
+        pool: pool.clone(),
+        source,
+        gather: Duration::ZERO,
+        dictionaries: dictionaries.clone(),
+    };
+    let sources = statistics::rebuild(&pool, of).await?;
+    println!("the statistics of {sources} sources are rebuilt");
     Ok(ExitCode::SUCCESS)
 }

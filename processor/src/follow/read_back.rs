@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use common::event::{Event, EventKey, Identity, ObjectRef};
+use common::event::{Event, EventKey};
 use common::kafka::Headers;
 use common::postgres;
 use deadpool_postgres::{Object, Transaction};
@@ -96,26 +96,11 @@ pub async fn deeds(
 }
 
 fn candidate(row: &Row) -> Candidate {
-    let object_type: Option<String> = row.get("object_type");
-    let object_id: Option<String> = row.get("object_id");
-    let event = Event {
-        event_id: row.get("event_id"),
-        event_type: row.get("event_type"),
-        user_id: row.get("user_id"),
-        object: object_type.zip(object_id).map(|(object_type, id)| ObjectRef { object_type, id }),
-        occurred_at: row.get("occurred_at"),
-        source: row.get("source"),
-        session_id: row.get("session_id"),
-        properties: row.get::<_, String>("properties").into_boxed_str(),
-        context: row.get::<_, String>("context").into_boxed_str(),
-        // Its key was told apart when it was judged.
-        identity: Identity::EventId,
-    };
     Candidate {
         offset: Source::offset_of(row.get("src")),
         key: EventKey::from(row.get::<_, Uuid>("event_key")),
         received_at: row.get("received_at"),
-        event,
+        event: Event::of_row(row),
         trace: None,
     }
 }

@@ -5,6 +5,7 @@ mod doors;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
+use super::answers;
 use crate::http::{ProblemDocument, Verdicts, doors, imports, keys, pipeline};
 use crate::push;
 
@@ -34,6 +35,7 @@ use crate::push;
     components(schemas(Verdicts, ProblemDocument)),
     tags(
         (name = "Tallyman", description = "Events in our own form and the two flat ones."),
+        (name = "Statistics", description = "What was counted, right to the event."),
         (name = "Push", description = "Notifications and live events, as they come."),
         (name = "Imports", description = "Whole files of events."),
         (name = "Keys", description = "For administrators."),
@@ -89,6 +91,10 @@ pub fn document() -> Value {
     let paths = document["paths"].as_object_mut().expect("a description has paths");
     for (path, door) in doors() {
         paths.insert(path.to_owned(), json!({"post": doors::operation(door)}));
+    }
+    for (path, operation) in answers::paths() {
+        let described = paths.entry(path).or_insert_with(|| json!({}));
+        described["get"] = operation["get"].clone();
     }
     for (path, operations) in paths {
         for (method, operation) in operations.as_object_mut().into_iter().flatten() {
@@ -183,6 +189,17 @@ mod tests {
         for (path, _) in doors() {
             assert!(document["paths"][path]["post"]["responses"]["401"].is_object(), "{path}");
         }
+    }
+
+    #[test]
+    fn every_question_is_described() {
+        let document = document();
+        for name in ["dau", "retention", "top-events", "top-objects", "activity", "funnel"] {
+            let operation = &document["paths"][format!("/api/stats/{name}")]["get"];
+            assert!(operation["responses"]["503"].is_object(), "{name}");
+        }
+        let events = &document["paths"]["/api/events"];
+        assert!(events["get"].is_object() && events["post"].is_object());
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub async fn keep_folded(
     Ok(())
 }
 
-async fn fold_what_is_due(pool: &Pool, seconds_max: u32) -> anyhow::Result<()> {
+pub async fn fold_what_is_due(pool: &Pool, seconds_max: u32) -> anyhow::Result<()> {
     let mut client = pool.get().await?;
     loop {
         let due = client.prepare_cached(include_str!("is_fold_due.sql")).await?;

@@ -5,6 +5,7 @@ mod cells;
 mod dictionary;
 mod digest;
 mod fold;
+mod rebuild;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +19,9 @@ use jiff::civil::{Date, date};
 
 pub use self::dictionary::Dictionaries;
 pub use self::digest::Digest;
+use self::fold::fold_what_is_due;
 pub use self::fold::{fold, keep_folded};
+pub use self::rebuild::rebuild;
 use super::{FollowError, Follower, Share};
 use crate::batch::Source;
 

@@ -1,0 +1,89 @@
+//! Statistics follow the rows whatever happens to them on the way; the audit compares each facet.
+
+use processor::commands;
+use processor::config::{Command, Rebuild};
+use processor::follow::statistics::fold;
+
+use crate::installation::Installation;
+
+fn action(n: u32) -> String {
+    let (user, post) = (n % 97, n % 13);
+    let at = format!("2026-03-{:02}T{:02}:{:02}:00Z", 1 + n % 9, n % 24, n % 60);
+    let kind = ["like", "view", "share"][n as usize % 3];
+    format!(
+        r#"{{"eventId":"e{n}","userId":"u{user}","postId":"{post}","type":"{kind}","occurredAt":"{at}"}}"#
+    )
+}
+
+async fn fold_all(tallyman: &Installation) -> usize {
+    let mut client = tallyman.pool.get().await.unwrap();
+    let mut folded = 0;
+    loop {
+        match fold(&mut client).await.unwrap() {
+            0 => return folded,
+            deltas => folded += deltas,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folded_or_not_two_folders_or_none_the_statistics_equal_the_rows() {
+    let tallyman = Installation::new().await;
+    let processor = tallyman.start().await;
+    for part in 0..4 {
+        let actions: Vec<_> = (part * 500..part * 500 + 700).map(action).collect();
+        tallyman.send(part as i32 % 2, &actions);
+        tallyman.drained(i64::from(part + 1) * 700).await;
+        tallyman.audit().await;
+        let (one, other) = tokio::join!(fold_all(&tallyman), fold_all(&tallyman));
+        assert!(one + other > 0, "there was something to fold");
+        tallyman.audit().await;
+    }
+    assert_eq!(tallyman.number("select count(*) from users").await, 97);
+    assert_eq!(
+        tallyman.number("select max(no)::bigint from users").await,
+        97,
+        "no number is burnt"
+    );
+    processor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drift_is_found_and_a_rebuild_mends_it_while_events_come() {
+    let tallyman = Installation::new().await;
+    let processor = tallyman.start().await;
+    tallyman.send(0, &(0..1_000).map(action).collect::<Vec<_>>());
+    tallyman.drained(1_000).await;
+    fold_all(&tallyman).await;
+    tallyman.execute("delete from statistics_cells where facet = 5 and kind = 1").await;
+    let audit = Command::Audit { config: Box::new(tallyman.config.clone()), wait_seconds: 1 };
+    let found = commands::run(audit).await.unwrap();
+    assert_eq!(found, std::process::ExitCode::FAILURE, "cells are missing");
+    tallyman.send(1, &(1_000..3_000).map(action).collect::<Vec<_>>());
+    let postgres = tallyman.config.postgres.clone();
+    commands::run(Command::Rebuild(Rebuild::Statistics { postgres })).await.unwrap();
+    tallyman.drained(3_000).await;
+    tallyman.audit().await;
+    processor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_ends_while_it_adds_leaves_nothing_behind() {
+    let tallyman = Installation::new().await;
+    let processor = tallyman.start().await;
+    // It has moved its mark and appended its delta when it comes to the days.
+    let mut client = tallyman.pool.get().await.unwrap();
+    let held = client.transaction().await.unwrap();
+    held.batch_execute("lock statistics_days in access exclusive mode").await.unwrap();
+    tallyman.send(0, &(0..3_000).map(action).collect::<Vec<_>>());
+    let cut = "select count(pg_terminate_backend(pid)) from pg_locks
+                where relation = 'statistics_days'::regclass and not granted";
+    let mut cuts = 0;
+    while cuts == 0 {
+        cuts = tallyman.number(cut).await;
+    }
+    held.rollback().await.unwrap();
+    tallyman.drained(3_000).await;
+    tallyman.audit().await;
+    processor.stop().await;
+}
