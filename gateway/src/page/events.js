@@ -17,7 +17,9 @@ export function events() {
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
     return words.every((word) => row.dataset.words.includes(word));
   };
+  const isShown = (row) => [...list.children].some((it) => it.dataset.id === row.dataset.id);
   const show = (row) => {
+    if (isShown(row)) return;
     empty.hidden = true;
     row.hidden = !matches(row);
     prepend(list, row, SHOWN);
@@ -45,12 +47,14 @@ export function events() {
   return {
     stored: (event) => came(storedRow(event)),
     rejected: (letter) => came(rejectedRow(letter)),
-    /** What there was before; what comes meanwhile stays above it. */
+    /** What there was before, and what a stream without a cursor missed while it was away. */
     past: async () => {
       const { events } = await get("/api/events", { limit: 50 });
-      const known = new Set([...list.children].map((row) => row.dataset.id));
-      const rows = events.filter((it) => !known.has(it.eventId)).map(storedRow);
-      list.append(...rows);
+      const newest = list.firstElementChild?.dataset.at ?? "";
+      const rows = events.map(storedRow);
+      rows.filter((row) => newest && row.dataset.at > newest).reverse().forEach(came);
+      list.append(...rows.filter((row) => !(newest && row.dataset.at > newest) && !isShown(row)));
+      while (list.children.length > SHOWN) list.lastElementChild.remove();
       empty.hidden = list.children.length > 0;
     },
     age: () => [...list.children].forEach((row) => tell(row.firstElementChild, ago(row.dataset.at))),

@@ -19,8 +19,8 @@ export function letters(rights) {
   const past = async () => {
     if (!rights.admin) return;
     const { deadLetters } = await get("/api/dead-letters", { limit: SHOWN });
-    const known = new Set([...list.children].map((it) => it.dataset.origin));
-    list.append(...deadLetters.filter((it) => !known.has(it.origin)).map((it) => line(it, it.receivedAt)));
+    // They are stored before the stream tells of them: none that came already is missing here.
+    list.replaceChildren(...deadLetters.map((it) => line(it, it.receivedAt)));
     empty.hidden = list.children.length > 0;
   };
   const age = () => list.querySelectorAll(".when").forEach((it) => tell(it, ago(it.dataset.at)));

@@ -34,13 +34,14 @@ function every(ms, ask) {
   });
 }
 
-/** One line for all streams: live when each is. */
-function streams(...all) {
+/** One line for all streams: live when each is; `missed` asks for what came while they were away. */
+function streams(missed, ...all) {
   const live = new Set();
   for (const [path, parameters, told] of all) {
     endings.push(listen(path, parameters, told, (isLive) => {
       if (isLive) live.add(told);
       else live.delete(told);
+      if (isLive && live.size === all.length) missed();
       if (live.size === all.length) state("live", "Live");
       else state("waiting", isLive ? "Connecting" : "Reconnecting");
     }));
@@ -58,7 +59,10 @@ function opened(rights) {
   const [list, rejected, alerts] = [events(), letters(rights), notifications()];
   const [tiles, lag, people] = [figures(), pipeline(), users()];
   const chart = activity();
+  // A stream that has told nothing yet has no cursor to go on from.
+  const missed = () => Promise.all([list.past(), rejected.past()]).catch(() => {});
   streams(
+    missed,
     ["/api/events/live", {}, (event) => {
       list.stored(event);
       form.relayed(event);
@@ -80,8 +84,6 @@ function opened(rights) {
   every(5000, chart.ask);
   every(10_000, async () => tiles.users(await people.ask()));
   every(1000, () => [list, rejected, alerts].forEach((it) => it.age()));
-  list.past();
-  rejected.past();
 }
 
 function closed() {
