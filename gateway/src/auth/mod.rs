@@ -16,6 +16,9 @@ pub use self::credential::Sent;
 pub use self::duration::parse as parse_duration;
 pub use self::store::{KeyRecord, KeyStore, KeyTerms, NewKey, Revocation};
 
+/// Parameters of a query that carry a credential, or look as if they did: no other reader minds them.
+pub const QUERY_CREDENTIALS: [&str; 3] = ["api_key", "access_token", "writeKey"];
+
 /// What a caller may do; `Admin` includes the others, `Write` never reads.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, utoipa::ToSchema,

@@ -1,6 +1,7 @@
 //! Which messages of a stream one socket is sent, and from where on, by its query.
 
 use super::stream::{Facets, Stream};
+use crate::auth;
 use crate::http::ApiError;
 
 /// A message passes when every wanted facet has the wanted value.
@@ -27,9 +28,6 @@ pub struct Wanted {
     pub cursor: Option<String>,
 }
 
-/// Parameters that carry a credential are read elsewhere.
-const CREDENTIALS: [&str; 3] = ["api_key", "access_token", "writeKey"];
-
 /// The last message an `EventSource` has seen, for those that cannot set a header.
 const CURSORS: [&str; 3] = ["cursor", "lastEventId", "last_event_id"];
 
@@ -43,7 +41,7 @@ pub fn wanted(stream: Stream, query: &str) -> Result<Wanted, ApiError> {
             None if CURSORS.contains(&&*name) => {
                 wanted.cursor = Some(value).filter(|it| !it.is_empty());
             }
-            None if CREDENTIALS.contains(&&*name) || name == "verdict" => {}
+            None if auth::QUERY_CREDENTIALS.contains(&&*name) || name == "verdict" => {}
             None => return Err(unknown(stream, &name)),
         }
     }

@@ -5,9 +5,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use super::StatsError;
-
-/// Parameters that carry a credential are read elsewhere.
-const CREDENTIALS: [&str; 3] = ["api_key", "access_token", "writeKey"];
+use crate::auth;
 
 /// What every question about events may be narrowed by.
 pub const FILTERS: [&str; 5] = ["type", "userId", "objectType", "objectId", "source"];
@@ -22,7 +20,7 @@ impl Params {
     pub fn read(query: &str, known: &[&[&str]]) -> Result<Self, StatsError> {
         let mut given = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()).into_owned() {
-            if CREDENTIALS.contains(&&*name) || value.is_empty() {
+            if auth::QUERY_CREDENTIALS.contains(&&*name) || value.is_empty() {
                 continue;
             }
             if !known.iter().any(|names| names.contains(&&*name)) {

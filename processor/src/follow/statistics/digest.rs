@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use deadpool_postgres::Transaction;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use tokio::sync::Semaphore;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::batch::{Deed, Judged};
 use crate::follow::read_back::{self, Stored};
@@ -43,8 +44,7 @@ pub struct Named<'a> {
 impl Digest {
     pub fn of(judged: &Judged) -> Self {
         let mut digest = Self::over(judged.from..judged.to);
-        let mut scratch = String::new();
-        judged.stored.iter().for_each(|row| digest.add(&row.deed(), &mut scratch));
+        judged.stored.iter().for_each(|row| digest.add(&row.deed()));
         digest
     }
 
@@ -53,16 +53,15 @@ impl Digest {
         Self { range, users: names(), objects: names(), kinds: names(), events: Vec::new() }
     }
 
-    /// Adds an event; `scratch` saves names that are known already from being allocated again.
-    fn add(&mut self, deed: &Deed<'_>, scratch: &mut String) {
+    fn add(&mut self, deed: &Deed<'_>) {
         let object_type = deed.object.map_or("", |it| it.0);
         let has_object = if deed.object.is_some() { "true" } else { "false" };
         let kind = [deed.event_type, deed.event_source, object_type, has_object];
         self.events.push(Placed {
             at_us: deed.occurred_at.as_microsecond(),
-            user: self.users.place(&[deed.user_id], scratch),
-            kind: self.kinds.place(&kind, scratch),
-            object: deed.object.map(|(kind, id)| self.objects.place(&[kind, id], scratch)),
+            user: self.users.place(&[deed.user_id]),
+            kind: self.kinds.place(&kind),
+            object: deed.object.map(|(kind, id)| self.objects.place(&[kind, id])),
         });
     }
 
@@ -97,8 +96,7 @@ impl Share for Arc<Digest> {
 
     async fn read(on: &Transaction<'_>, of: &Stored) -> Result<Self, tokio_postgres::Error> {
         let mut digest = Digest::over(of.range.clone());
-        let mut scratch = String::new();
-        read_back::deeds(on, of, |deed| digest.add(deed, &mut scratch)).await?;
+        read_back::deeds(on, of, |deed| digest.add(deed)).await?;
         Ok(Arc::new(digest))
     }
 
@@ -121,41 +119,51 @@ impl Share for Arc<Digest> {
     }
 }
 
-/// Names in the order in which they were met first.
+/// Names in the order in which they were met first: one text, and where each ends in it.
 #[derive(Debug, Default)]
 struct Names {
-    places: HashMap<Arc<str>, u32>,
-    names: Vec<Arc<str>>,
+    text: String,
+    ends: Vec<u32>,
+    places: HashTable<u32>,
 }
 
 impl Names {
-    fn place(&mut self, columns: &[&str], scratch: &mut String) -> u32 {
-        scratch.clear();
+    fn place(&mut self, columns: &[&str]) -> u32 {
+        let Self { text, ends, places } = self;
+        let begins = text.len();
         for column in columns {
-            scratch.push_str(column);
-            scratch.push(END);
+            text.push_str(column);
+            text.push(END);
         }
-        if let Some(place) = self.places.get(scratch.as_str()) {
-            return *place;
+        let hash = xxh3_64(&text.as_bytes()[begins..]);
+        let known = places.find(hash, |place| name(text, ends, *place) == &text[begins..]).copied();
+        if let Some(place) = known {
+            text.truncate(begins);
+            return place;
         }
-        let place = u32::try_from(self.names.len()).expect("a range holds far fewer names");
-        let name: Arc<str> = scratch.as_str().into();
-        self.names.push(name.clone());
-        self.places.insert(name, place);
+        let place = u32::try_from(ends.len()).expect("a range holds far fewer names");
+        ends.push(u32::try_from(text.len()).expect("the names of a range take far less"));
+        places.insert_unique(hash, place, |it| xxh3_64(name(text, ends, *it).as_bytes()));
         place
     }
 
     fn name(&self, place: u32) -> &str {
-        &self.names[place as usize]
+        name(&self.text, &self.ends, place)
     }
 
     fn iter(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(|it| &**it)
+        (0..).take(self.ends.len()).map(|place| self.name(place))
     }
 
     fn size(&self) -> usize {
-        self.names.iter().map(|it| 56 + it.len()).sum()
+        self.text.len() + 12 * self.ends.len()
     }
+}
+
+fn name<'a>(text: &'a str, ends: &[u32], place: u32) -> &'a str {
+    let place = place as usize;
+    let begins = place.checked_sub(1).map_or(0, |before| ends[before]);
+    &text[begins as usize..ends[place] as usize]
 }
 
 #[cfg(test)]
@@ -167,7 +175,6 @@ mod tests {
     #[test]
     fn names_are_kept_once_and_no_object_is_not_an_empty_type() {
         let mut digest = Digest::over(0..3);
-        let mut scratch = String::new();
         for (offset, object) in [(0, Some(("post", "1"))), (1, Some(("", ""))), (2, None)] {
             let deed = Deed {
                 offset,
@@ -177,7 +184,7 @@ mod tests {
                 object,
                 occurred_at: Timestamp::UNIX_EPOCH,
             };
-            digest.add(&deed, &mut scratch);
+            digest.add(&deed);
         }
         assert_eq!(digest.users().collect::<Vec<_>>(), ["ann\0"]);
         assert_eq!(digest.objects().collect::<Vec<_>>(), ["post\x001\0", "\0\0"]);
