@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use common::stats::{
     BrokenCell, Cell, Counts, Facet, Facts, SLOT_US, Slot, Users, first_slot_of_day,
 };
-use roaring::RoaringBitmap;
+use roaring::{MultiOps, RoaringBitmap};
 
 use super::StatsError;
 use super::calendar::Buckets;
@@ -39,18 +39,27 @@ impl Tallies {
         for (facet, ranges) in counted {
             let add = |at, kind, body: &[u8]| {
                 let count = Counts::unpack(body)?.sum();
-                sums.at(facet, at, kind, |it| it.count += count);
+                if let Some(place) = sums.place(facet, at, kind) {
+                    sums.tallies.0.entry(place).or_default().count += count;
+                }
                 Ok(())
             };
             snapshot.cells(facet, ranges, &kinds, add).await?;
         }
+        // United at once: one after the other, each would copy what is there already.
+        let mut parts: BTreeMap<(usize, usize), Vec<RoaringBitmap>> = BTreeMap::new();
         for (facet, ranges) in [(Facet::DayUsers, &plan.days), (Facet::SlotUsers, &plan.slots)] {
             let add = |at, kind, body: &[u8]| {
                 let users = Users::unpack(body)?.0;
-                sums.at(facet, at, kind, |it| it.users |= users);
+                if let Some(place) = sums.place(facet, at, kind) {
+                    parts.entry(place).or_default().push(users);
+                }
                 Ok(())
             };
             snapshot.cells(facet, ranges, &kinds, add).await?;
+        }
+        for (place, parts) in parts {
+            sums.tallies.0.entry(place).or_default().users = parts.union();
         }
         let add = |slot, kind, body: &[u8]| sums.add_facts(slot, kind, body);
         snapshot.cells(Facet::SlotFacts, &plan.cut, &scope.kinds(), add).await?;
@@ -89,14 +98,11 @@ struct Sums<'a> {
 }
 
 impl Sums<'_> {
-    /// Adds to the unit in which a day or slot lies as a whole.
-    fn at(&mut self, facet: Facet, at: i32, kind: i32, add: impl FnOnce(&mut Tally)) {
+    /// Unit and group of what a day or slot holds as a whole.
+    fn place(&self, facet: Facet, at: i32, kind: i32) -> Option<(usize, usize)> {
         let is_day = matches!(facet, Facet::DayCounts | Facet::DayUsers);
         let slot = if is_day { first_slot_of_day(at) } else { at };
-        let bucket = self.buckets.place(i64::from(slot) * SLOT_US);
-        if let (Some(bucket), Some(group)) = (bucket, self.scope.group(kind)) {
-            add(self.tallies.0.entry((bucket, group)).or_default());
-        }
+        Some((self.buckets.place(i64::from(slot) * SLOT_US)?, self.scope.group(kind)?))
     }
 
     fn add_facts(&mut self, slot: Slot, kind: i32, body: &[u8]) -> Result<(), BrokenCell> {

@@ -40,7 +40,9 @@ pub async fn counters(config: Config) -> anyhow::Result<ExitCode> {
 
 pub async fn statistics(config: &PostgresConfig) -> anyhow::Result<ExitCode> {
     let pool = postgres::pool(config, "rebuild")?;
-    let dictionaries = Arc::new(Dictionaries::new(&Generation::default()));
+    let generation = Generation::default();
+    generation.observe(&*pool.get().await.context("connect to Postgres")?).await?;
+    let dictionaries = Arc::new(Dictionaries::new(&generation));
     let of = |source| Statistics {
         pool: pool.clone(),
         source,
