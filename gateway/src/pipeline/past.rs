@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 /// How every record ended, from the first on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = RecordVerdicts)]
 pub struct Verdicts {
     pub consumed: i64,
     pub stored: i64,
