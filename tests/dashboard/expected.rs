@@ -209,6 +209,7 @@ fn lags(ledger: RangeInclusive<f64>) -> Expected {
         ("ledger", ledger),
         ("counters", nothing()),
         ("rollups", nothing()),
+        ("statistics", nothing()),
         ("relay", nothing()),
         ("alerter", nothing()),
     ])
