@@ -63,9 +63,11 @@ case ${1-} in
     ;;
   *)
     with_servers
-    # A file of tests, else every test whose name contains it.
-    if compgen -G "*/tests/$1.rs" >/dev/null || [ -f "tests/$1.rs" ]; then
+    # A program of tests, a file of one, else every test whose name contains it.
+    if compgen -G "*/tests/$1.rs" >/dev/null || compgen -G "*/tests/$1/main.rs" >/dev/null; then
       cargo_test "$1" --test "$1" -- --nocapture "${@:2}"
+    elif compgen -G "*/tests/*/$1.rs" >/dev/null; then
+      cargo_test "$1" --test '*' -- --nocapture "$1::${2-}"
     else
       cargo_test "$1" -- "$@"
     fi

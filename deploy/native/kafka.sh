@@ -54,6 +54,8 @@ replica.fetch.max.bytes=8388608
 
 # One broker holds the only copy; few partitions of the internal topics make the first start quick.
 default.replication.factor=1
+# The cleaner takes this from the heap at the start, 128 MiB by default: a quarter of what there is.
+log.cleaner.dedupe.buffer.size=16777216
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=8
 transaction.state.log.replication.factor=1

@@ -10,13 +10,15 @@ use common::config::KafkaConfig;
 use common::kafka::{GroupOffsets, TopicPartition, ensure_topics};
 use common::topic;
 use tempfile::TempDir;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::events::{Event, Expected};
-use crate::kafka::{Read, read_all};
+use crate::kafka::{Read, delete_topics, read_all};
 use crate::program::{self, Program, tail};
 use crate::random::fresh_id;
 use crate::send::{HttpSender, Raw, Way, kcat, produce, produce_with_headers};
-use crate::servers::directory;
+use crate::servers::{directory, keeps_what_tests_leave};
 use crate::state::State;
 use crate::{Servers, eventually, postgres, redis};
 
@@ -35,7 +37,12 @@ pub struct Installation {
     pub write_key: String,
     logs: Mutex<Vec<PathBuf>>,
     directory: TempDir,
+    _place: SemaphorePermit<'static>,
 }
+
+/// Installations at a time, in all tests together: with eleven on two cores the broker took more than 5 s to
+/// answer, and what was tested was the patience of clients (tried).
+static PLACES: Semaphore = Semaphore::const_new(4);
 
 impl Installation {
     /// A new installation on the shared servers.
@@ -46,6 +53,7 @@ impl Installation {
     /// A new installation on these servers: migrated, and with a key that may write.
     pub async fn on(mut servers: Servers) -> anyhow::Result<Self> {
         common::tls::choose();
+        let place = PLACES.acquire().await?;
         let id = fresh_id();
         let connection = postgres::Connection::open(&servers.database_url).await?;
         connection.run(&format!("create schema {id}")).await?;
@@ -59,6 +67,7 @@ impl Installation {
             write_key: String::new(),
             logs: Mutex::default(),
             directory: directory("tallyman")?,
+            _place: place,
         };
         ensure_topics(&installation.kafka(), &topic::all()).await?;
         installation.run("processor", &["migrate"]).await?;
@@ -279,6 +288,22 @@ impl Installation {
             kafka_topic_prefix: format!("{}-", self.id),
             kafka_partitions: PARTITIONS,
             kafka_options: Vec::new(),
+        }
+    }
+}
+
+impl Drop for Installation {
+    /// One broker serves all tests of a run, and its heap holds some 50 KiB for each partition it has: with 3,000
+    /// of them it did little but collect garbage, and transactions stood still for seconds (tried).
+    fn drop(&mut self) {
+        if keeps_what_tests_leave() {
+            return;
+        }
+        let prefix = self.topic("");
+        let deleting = delete_topics(&self.servers.brokers, &prefix);
+        let deleted = tokio::task::block_in_place(|| Handle::current().block_on(deleting));
+        if let Err(error) = deleted {
+            eprintln!("the topics of {} stay: {error:#}", self.id);
         }
     }
 }

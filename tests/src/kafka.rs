@@ -1,9 +1,12 @@
-//! What the tests read from Kafka: a topic from its first to its last committed record.
+//! What the tests ask of Kafka: a topic from its first to its last committed record, and to forget topics.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use common::kafka::Headers;
+use common::topic;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -79,4 +82,15 @@ fn read_to_the_end(brokers: &str, topic: &str) -> anyhow::Result<Vec<Read>> {
     }
     records.sort_by_key(|it| (it.partition, it.offset));
     Ok(records)
+}
+
+/// Deletes the topics of the installation with this prefix.
+pub async fn delete_topics(brokers: &str, prefix: &str) -> anyhow::Result<()> {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let names: Vec<_> = topic::all().iter().map(|it| format!("{prefix}{}", it.name)).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(5)));
+    admin.delete_topics(&names, &options).await?;
+    Ok(())
 }

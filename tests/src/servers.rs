@@ -97,9 +97,14 @@ impl PrivateServer {
     }
 }
 
-/// A directory of one test: gone with its owner, unless `TALLYMAN_KEEP` is set to look into it.
+/// `TALLYMAN_KEEP` is set by whoever wants to look into it.
+pub fn keeps_what_tests_leave() -> bool {
+    std::env::var_os("TALLYMAN_KEEP").is_some()
+}
+
+/// A directory of one test: gone with its owner, unless somebody wants to look into it.
 pub fn directory(prefix: &str) -> std::io::Result<TempDir> {
-    let keep = std::env::var_os("TALLYMAN_KEEP").is_some();
+    let keep = keeps_what_tests_leave();
     tempfile::Builder::new().prefix(prefix).disable_cleanup(keep).tempdir()
 }
 

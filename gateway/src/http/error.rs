@@ -25,6 +25,16 @@ pub enum ApiError {
          POST /api-fast/view-event"
     )]
     NotFound,
+    #[error(
+        "the request's head is not HTTP/1.1; look for blanks, line breaks and other bytes that do \
+         not belong into its first line and headers"
+    )]
+    UnreadableHead,
+    #[error(
+        "the request's head has more than {} KiB or 100 headers; send fewer or shorter ones, \
+         cookies above all", bytes_max >> 10
+    )]
+    HeadTooLarge { bytes_max: usize },
     #[error("{method} does nothing here; the header `Allow` names what does")]
     MethodNotAllowed { method: Method },
     #[error("{0}")]
@@ -133,7 +143,9 @@ impl ApiError {
             | Self::Unreadable { .. }
             | Self::BrokenCompression { .. }
             | Self::InvalidImport { .. }
+            | Self::UnreadableHead
             | Self::IncompleteBody => StatusCode::BAD_REQUEST,
+            Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Auth(AuthError::LacksRight { .. }) => StatusCode::FORBIDDEN,
             Self::Auth(AuthError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Auth(_) => StatusCode::UNAUTHORIZED,
@@ -171,6 +183,8 @@ impl ApiError {
     fn code(&self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
+            Self::UnreadableHead => "unreadable_head",
+            Self::HeadTooLarge { .. } => "head_too_large",
             Self::InvalidImport { .. } => "invalid_import",
             Self::ImportTooLarge { .. } => "import_too_large",
             Self::NoSuchImport => "no_such_import",
@@ -215,6 +229,8 @@ impl ApiError {
     fn title(&self) -> &'static str {
         match self {
             Self::NotFound | Self::UnknownKey => "Nothing here",
+            Self::UnreadableHead => "The head cannot be read",
+            Self::HeadTooLarge { .. } => "The head is too large",
             Self::InvalidImport { .. } => "The file cannot be imported",
             Self::ImportTooLarge { .. } => "The file is too large",
             Self::NoSuchImport => "No such import",

@@ -12,7 +12,7 @@ use super::Gateway;
 use super::error::{Dialect, Problem};
 use crate::idempotency::Attempt;
 
-static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A longer id of the client's is replaced: it goes into every log line.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -63,11 +63,13 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         let id = id.as_bytes();
         (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
     };
-    headers.get(&REQUEST_ID).filter(is_usable).cloned().unwrap_or_else(|| {
-        let mut text = Uuid::encode_buffer();
-        HeaderValue::from_str(Uuid::now_v7().hyphenated().encode_lower(&mut text))
-            .expect("hexadecimal digits and hyphens are visible")
-    })
+    headers.get(&REQUEST_ID).filter(is_usable).cloned().unwrap_or_else(new_request_id)
+}
+
+pub fn new_request_id() -> HeaderValue {
+    let mut text = Uuid::encode_buffer();
+    HeaderValue::from_str(Uuid::now_v7().hyphenated().encode_lower(&mut text))
+        .expect("hexadecimal digits and hyphens are visible")
 }
 
 #[cfg(test)]

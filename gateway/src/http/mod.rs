@@ -16,6 +16,7 @@ mod stats;
 mod submit;
 mod surface;
 mod tls;
+mod unreadable;
 mod verdict;
 mod way;
 

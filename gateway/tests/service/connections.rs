@@ -194,7 +194,9 @@ async fn a_head_that_is_too_large_or_never_ends_is_cut_off() {
     let mut large = Raw::connect(&gateway).await;
     let long = "x".repeat(9_000);
     large.send(&format!("POST /api/events HTTP/1.1\r\nhost: x\r\nx-long: {long}\r\n\r\n")).await;
-    assert!(large.receive_until("\r\n").await.starts_with("HTTP/1.1 431"));
+    let refused = large.receive_until("}]}").await;
+    assert!(refused.starts_with("HTTP/1.1 431"), "{refused}");
+    assert!(refused.contains(r#""code":"head_too_large""#), "{refused}");
 
     for beginning in ["", "P", "POST /api/events HTTP/1.1\r\nhost: x\r\n"] {
         let mut slow = Raw::connect(&gateway).await;

@@ -1,5 +1,5 @@
 //! Statistics and stored events over HTTP: who may ask, what is refused, what is kept. That answers are right is
-//! tested with a processor, in `tests/statistics.rs`.
+//! tested with a processor, in `tests/tests/system/statistics.rs`.
 
 use serde_json::Value;
 use tokio::process::Command;

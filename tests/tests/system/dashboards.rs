@@ -1,13 +1,14 @@
 //! The dashboards: Grafana can take them, and every query of every panel has the right answer on real servers.
 
-mod dashboard;
+mod expected;
+mod shape;
+mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
-use dashboard::expected::{Expected, of_every_panel, while_the_judge_waits};
-use dashboard::story;
+use expected::{Expected, of_every_panel, while_the_judge_waits};
 use futures_util::future::join_all;
 use serde_json::Value;
 use tests::grafana::{Dashboard, View, legend, redis_command};

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use futures_util::{StreamExt, stream};
+use futures_util::future::join_all;
 use tests::events::Expected;
 use tests::random::{Random, seed};
 use tests::{Installation, Load, PrivateServer, Program, Servers, Way, Workload, eventually};
@@ -59,7 +59,7 @@ fn is_long() -> bool {
 async fn the_processor_may_die_at_every_kill_point() -> anyhow::Result<()> {
     let seed = seed("the_processor_may_die_at_every_kill_point");
     let cases = PROCESSOR_KILL_POINTS.map(|point| (point, processor_dies_at(point, seed)));
-    all_hold(cases, 5).await?;
+    all_hold(cases).await?;
     Ok(())
 }
 
@@ -136,7 +136,7 @@ async fn an_import_waits_for_a_broker_that_crashed() -> anyhow::Result<()> {
 async fn the_alerter_may_die_at_every_kill_point() -> anyhow::Result<()> {
     let seed = seed("the_alerter_may_die_at_every_kill_point");
     let cases = ALERTER_KILL_POINTS.map(|point| (point, alerter_dies_at(point, seed)));
-    all_hold(cases, 6).await?;
+    all_hold(cases).await?;
     Ok(())
 }
 
@@ -160,7 +160,7 @@ async fn alerter_dies_at(point: &str, seed: u64) -> anyhow::Result<()> {
     alerter.stop().await
 }
 
-/// Five installations at once, five rounds each: 25 processors and 25 alerters die.
+/// Five installations, five rounds each: 25 processors and 25 alerters die.
 #[tokio::test(flavor = "multi_thread")]
 async fn processors_and_alerters_may_die_at_any_moment_under_load() -> anyhow::Result<()> {
     let seed = seed("processors_and_alerters_may_die_at_any_moment_under_load");
@@ -169,7 +169,7 @@ async fn processors_and_alerters_may_die_at_any_moment_under_load() -> anyhow::R
         let seed = seed + it;
         (format!("TALLYMAN_SEED={seed}"), random_kills(seed, rounds, rate))
     });
-    all_hold(cases, 5).await?;
+    all_hold(cases).await?;
     Ok(())
 }
 
@@ -317,7 +317,7 @@ async fn a_zombie_that_wakes_up_changes_nothing() -> anyhow::Result<()> {
     let seed = seed("a_zombie_that_wakes_up_changes_nothing");
     let cases = [("inside its transaction", true), ("anywhere", false)];
     let cases = cases.map(|(place, inside)| (place, zombie(seed, inside)));
-    all_hold(cases, 2).await?;
+    all_hold(cases).await?;
     Ok(())
 }
 
@@ -385,19 +385,18 @@ async fn stop_inside_a_transaction(
     .await
 }
 
-/// Runs cases so many at a time, each to its end; then names those that failed.
+/// Runs each case to its end, as many at a time as there are places; then names those that failed.
 async fn all_hold<N: std::fmt::Display>(
     cases: impl IntoIterator<Item = (N, impl Future<Output = anyhow::Result<()>>)>,
-    at_a_time: usize,
 ) -> anyhow::Result<()> {
-    let cases = stream::iter(cases).map(async |(name, case)| {
+    let cases = cases.into_iter().map(async |(name, case)| {
         let began = std::time::Instant::now();
         let held = case.await.with_context(|| format!("case {name}"));
         let verdict = if held.is_ok() { "holds" } else { "FAILED" };
         println!("{name} {verdict} after {:.0?}", began.elapsed());
         held
     });
-    let held: Vec<_> = cases.buffer_unordered(at_a_time).collect().await;
+    let held = join_all(cases).await;
     let failed: Vec<_> =
         held.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
     ensure!(failed.is_empty(), "{} cases failed:\n{}", failed.len(), failed.join("\n"));
