@@ -39,7 +39,8 @@ with_servers() {
   export TMPDIR
 }
 
-cargo_test() { phase "$1" cargo test --release --workspace "${@:2}"; }
+# More at a time than there are cores: they wait more than they compute.
+cargo_test() { RUST_TEST_THREADS=${RUST_TEST_THREADS-4} phase "$1" cargo test --release --workspace "${@:2}"; }
 
 for it; do
   case $it in soak) later "./dev test soak" ;; -*) misuse "./dev test does not know $it" ;; esac

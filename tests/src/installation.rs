@@ -10,7 +10,7 @@ use common::config::KafkaConfig;
 use common::kafka::{GroupOffsets, TopicPartition, ensure_topics};
 use common::topic;
 use tempfile::TempDir;
-use tokio::runtime::Handle;
+use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::events::{Event, Expected};
@@ -299,9 +299,11 @@ impl Drop for Installation {
         if keeps_what_tests_leave() {
             return;
         }
-        let prefix = self.topic("");
-        let deleting = delete_topics(&self.servers.brokers, &prefix);
-        let deleted = tokio::task::block_in_place(|| Handle::current().block_on(deleting));
+        let deleting = async || delete_topics(&self.servers.brokers, &self.topic("")).await;
+        // Not on this thread: its runtime would take what wakes other cases of the test for its own (tried).
+        let deleted = std::thread::scope(|scope| {
+            scope.spawn(|| Runtime::new()?.block_on(deleting())).join().expect("nothing panics")
+        });
         if let Err(error) = deleted {
             eprintln!("the topics of {} stay: {error:#}", self.id);
         }
