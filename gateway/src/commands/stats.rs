@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use self::table::Style;
 use super::client::GatewayClient;
+use super::filter::Filter;
 
 #[derive(Debug, Args)]
 pub struct StatsCommand {
@@ -108,25 +109,6 @@ struct Range {
     tz: Option<String>,
 }
 
-#[derive(Debug, Args)]
-struct Filter {
-    /// Only events of this type.
-    #[arg(long = "type", value_name = "TYPE")]
-    event_type: Option<String>,
-    /// Only what this user did.
-    #[arg(long, value_name = "ID")]
-    user: Option<String>,
-    /// Only what was done to objects of this type.
-    #[arg(long, value_name = "TYPE")]
-    object_type: Option<String>,
-    /// Only what was done to the object of this id.
-    #[arg(long, value_name = "ID")]
-    object_id: Option<String>,
-    /// Only events from this source.
-    #[arg(long, value_name = "SOURCE")]
-    source: Option<String>,
-}
-
 pub async fn run(command: &StatsCommand) -> anyhow::Result<ExitCode> {
     let json = ask(command).await?;
     let answer: Value = serde_json::from_str(&json).context("the answer is not JSON")?;
@@ -212,18 +194,6 @@ impl Top {
 impl Range {
     fn pairs(&self) -> [(&'static str, &Option<String>); 3] {
         [("from", &self.from), ("to", &self.to), ("tz", &self.tz)]
-    }
-}
-
-impl Filter {
-    fn pairs(&self) -> [(&'static str, &Option<String>); 5] {
-        [
-            ("type", &self.event_type),
-            ("userId", &self.user),
-            ("objectType", &self.object_type),
-            ("objectId", &self.object_id),
-            ("source", &self.source),
-        ]
     }
 }
 

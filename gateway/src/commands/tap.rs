@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::Deserialize;
 
 use super::client::GatewayClient;
+use super::filter::Filter;
 
 /// After a gateway has gone away; another may be there at once.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
@@ -24,21 +25,8 @@ const PIPE_CHECK: Duration = Duration::from_millis(250);
 pub struct TapCommand {
     #[command(flatten)]
     gateway: GatewayClient,
-    /// Only actions of this type.
-    #[arg(long = "type", value_name = "TYPE")]
-    event_type: Option<String>,
-    /// Only what concerns this user: their actions, or notifications about what is theirs.
-    #[arg(long, value_name = "ID")]
-    user: Option<String>,
-    /// Only what concerns objects of this type.
-    #[arg(long, value_name = "TYPE")]
-    object_type: Option<String>,
-    /// Only what concerns the object of this id.
-    #[arg(long, value_name = "ID")]
-    object_id: Option<String>,
-    /// Only actions from this source.
-    #[arg(long, value_name = "SOURCE")]
-    source: Option<String>,
+    #[command(flatten)]
+    filter: Filter,
     /// Notifications instead of actions.
     #[arg(long, conflicts_with_all = ["rejected", "event_type", "source"])]
     notifications: bool,
@@ -83,19 +71,14 @@ impl TapCommand {
     fn request(&self, client: &Client) -> anyhow::Result<RequestBuilder> {
         let path =
             if self.notifications { "/api/notifications/stream" } else { "/api/events/live" };
-        let filters = [
-            ("type", self.event_type.as_deref()),
-            ("userId", self.user.as_deref()),
-            ("objectType", self.object_type.as_deref()),
-            ("objectId", self.object_id.as_deref()),
-            ("source", self.source.as_deref()),
-            ("verdict", self.rejected.then_some("rejected")),
-        ];
         let mut query = form_urlencoded::Serializer::new(String::new());
-        for (name, value) in filters {
+        for (name, value) in self.filter.pairs() {
             if let Some(value) = value {
                 query.append_pair(name, value);
             }
+        }
+        if self.rejected {
+            query.append_pair("verdict", "rejected");
         }
         self.gateway.get(client, &format!("{path}?{}", query.finish()))
     }

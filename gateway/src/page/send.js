@@ -72,8 +72,12 @@ export function send(rights) {
     for (const step of trace.steps) {
       if (!step.done || mine.done.has(step.name) || step.name === "notified") continue;
       done(mine, step.name, DETAILS[step.name](trace));
-      // The counters that the API tells are those that are rolled up.
-      if (step.name === "rolledUp" && mine.event.objectId) counter(mine.event).then((text) => mine === current && lines.tell("counted", text), () => {});
+    }
+    // The counters that the API tells are those that are rolled up.
+    const isCounted = mine.done.has("counted") && mine.done.has("rolledUp");
+    if (isCounted && mine.event.objectId && !mine.isTold) {
+      mine.isTold = true;
+      counter(mine.event).then((text) => mine === current && lines.tell("counted", text), () => { mine.isTold = false; });
     }
     const isNew = trace.notifications.find((it) => Date.parse(it.time) >= mine.startedAt);
     if (isNew) done(mine, "notified", isNew.text);

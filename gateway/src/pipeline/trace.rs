@@ -122,7 +122,7 @@ impl Pipeline {
             Step::by("counted", counted.map(is_past), Some(as_of)),
             Step::by(
                 "rolledUp",
-                Some(is_past(found.place.get("statistics"))),
+                Some(is_past(found.place.get("rolled_up"))),
                 found.place.get("moved_at"),
             ),
             Step::by("relayed", relayed.ok().map(is_past), Some(as_of)),
