@@ -124,6 +124,13 @@ async fn an_event_is_traced_as_far_as_each_mark_has_come() {
         (step(&counted, "counted"), step(&counted, "rolledUp")),
         (&json!(true), &json!(false))
     );
+
+    // Its counter and its user are there: only with both marks is it rolled up.
+    for (marks, is_rolled_up) in [("statistics_marks", false), ("rollup_marks", true)] {
+        tallyman.execute(&format!("insert into {marks} (source, next_offset) values (1, 8)")).await;
+        let trace = ask(&tallyman, &gateway, Right::Read, &path).await.json;
+        assert_eq!(step(&trace, "rolledUp"), is_rolled_up, "{marks}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
