@@ -68,10 +68,6 @@ impl View {
             let (name, after) = rest[at..].split_once('(').context("a macro without arguments")?;
             let (arguments, after) = after.split_once(')').context("a macro without an end")?;
             sql.push_str(&self.expand(name, arguments)?);
-            // As Grafana has kept it for queries from before there was `$__timeGroupAlias`.
-            if name == "$__timeGroup" && after.starts_with(',') {
-                sql.push_str(r#" AS "time""#);
-            }
             rest = after;
         }
         Ok(sql + rest)
@@ -84,25 +80,9 @@ impl View {
             ("$__timeFrom", [""]) => format!("'{from}'"),
             ("$__timeTo", [""]) => format!("'{to}'"),
             ("$__timeFilter", [column]) => format!("{column} BETWEEN '{from}' AND '{to}'"),
-            ("$__timeGroup", [column, interval]) => {
-                let seconds = seconds(interval.trim_matches('\''))?;
-                format!("floor(extract(epoch from {column})/{seconds})*{seconds}")
-            }
             _ => bail!("the macro {name}({}) is not known here", arguments.join(", ")),
         })
     }
-}
-
-fn seconds(interval: &str) -> anyhow::Result<u32> {
-    let (number, unit) = interval.split_at(interval.len().saturating_sub(1));
-    let unit = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => bail!("`{interval}` is no interval"),
-    };
-    Ok(number.parse::<u32>()? * unit)
 }
 
 /// The command that the Redis data source makes of a target.
@@ -143,9 +123,8 @@ mod tests {
 
     #[test]
     fn macros_become_what_grafana_documents() {
-        let sql = view()
-            .sql("select $__timeGroup(t, '1h'), $__timeGroup(t,'5m') as m where $__timeFilter(t)");
-        let expected = r#"select floor(extract(epoch from t)/3600)*3600 AS "time", floor(extract(epoch from t)/300)*300 as m where t BETWEEN '2026-03-01T00:00:00Z' AND '2026-03-02T00:00:00Z'"#;
+        let sql = view().sql("select $__timeFrom() where $__timeFilter(t) and u < $__timeTo()");
+        let expected = "select '2026-03-01T00:00:00Z' where t BETWEEN '2026-03-01T00:00:00Z' AND '2026-03-02T00:00:00Z' and u < '2026-03-02T00:00:00Z'";
         assert_eq!(sql.unwrap(), expected);
         assert!(view().sql("select $__unknown(t)").is_err());
     }

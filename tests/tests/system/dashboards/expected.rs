@@ -58,27 +58,26 @@ pub fn while_the_judge_waits() -> BTreeMap<String, Expected> {
 }
 
 fn history() -> Vec<(&'static str, Expected)> {
-    let at =
-        |hour: i64, kind: &str, value: i64| json!({"time": hour, "metric": kind, "value": value});
-    let (second, third, fourth, fifth) =
-        (1_772_409_600, 1_772_496_000, 1_772_582_400, 1_772_668_800);
-    let hour = |day: i64, hour: i64| day + hour * 3_600;
+    let at = |hour: &str, kind: &str, value: i64| {
+        let time = format!("2026-03-{hour}:00:00+00:00");
+        json!({"time": time, "metric": kind, "value": value})
+    };
     let activity = json!([
-        at(hour(second, 10), "like", 3),
-        at(hour(second, 10), "other", 3),
-        at(hour(second, 10), "type1", 1),
-        at(hour(second, 10), "type2", 1),
-        at(hour(second, 10), "type3", 1),
-        at(hour(second, 10), "type4", 1),
-        at(hour(second, 10), "type5", 1),
-        at(hour(second, 10), "type6", 1),
-        at(hour(second, 11), "like", 1),
-        at(hour(third, 8), "like", 3),
-        at(hour(third, 9), "like", 1),
-        at(hour(fourth, 12), "view", 3),
-        at(hour(fifth, 9), "like", 1),
-        at(hour(fifth, 10), "like", 1),
-        at(hour(fifth, 11), "like", 1),
+        at("02T10", "like", 3),
+        at("02T10", "other", 3),
+        at("02T10", "type1", 1),
+        at("02T10", "type2", 1),
+        at("02T10", "type3", 1),
+        at("02T10", "type4", 1),
+        at("02T10", "type5", 1),
+        at("02T10", "type6", 1),
+        at("02T11", "like", 1),
+        at("03T08", "like", 3),
+        at("03T09", "like", 1),
+        at("04T12", "view", 3),
+        at("05T09", "like", 1),
+        at("05T10", "like", 1),
+        at("05T11", "like", 1),
     ]);
     let day = |day: &str| format!("2026-03-{day}T00:00:00");
     let likes = |on: &str, likes: i64, change: Option<i64>| json!({"time": day(on), "Likes": likes, "Change to the day before": change});
