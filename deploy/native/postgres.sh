@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # One PostgreSQL server on 127.0.0.1 with the database `tallyman`: start DIR PORT | stop | kill | status | url DIR.
-# DIR/password belongs to the daemons' role `tallyman`, DIR/superuser-password to `postgres`.
+# DIR/password belongs to the daemons' role `tallyman`, DIR/reader-password to the dashboards' `tallyman_reader`,
+# DIR/superuser-password to `postgres`.
 . "$(dirname "$0")/lib.sh"
 
 # shellcheck disable=SC2034 # lib.sh uses it: the fast shutdown, which does not wait for clients
@@ -10,6 +11,7 @@ bin=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
 
 initialise() {
   secret >"$dir/password"
+  secret >"$dir/reader-password"
   secret >"$dir/superuser-password"
   give_away
   # No socket, hence no peer authentication: everybody comes over the loopback with a password.
@@ -18,9 +20,15 @@ initialise() {
   echo "include 'tallyman.conf'" >>"$1/postgresql.conf"
   settings >"$1/tallyman.conf"
   give_away
-  # The role owns its database and may make others (each test has its own), nothing more.
-  "${unprivileged[@]}" "$bin/postgres" --single -D "$1" postgres <<END
+  # The role owns its database and may make others (each test has its own), nothing more. The reader's rights are those
+  # of deploy/postgres/reader-role.sh; told in the template, they hold in every database that comes.
+  "${unprivileged[@]}" "$bin/postgres" --single -D "$1" template1 <<END
 create role tallyman login createdb password '$(cat "$dir/password")'
+create role tallyman_reader login password '$(cat "$dir/reader-password")'
+alter role tallyman_reader set default_transaction_read_only = on
+alter role tallyman_reader set statement_timeout = '15s'
+alter role tallyman_reader set jit = off
+alter default privileges for role tallyman grant select on tables to tallyman_reader
 create database tallyman owner tallyman
 END
 }
