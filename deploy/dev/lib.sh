@@ -8,9 +8,9 @@ mkdir -p .dev/log
 . deploy/native/install.sh
 
 if [ -t 1 ] && [ -z "${NO_COLOR-}" ] && [ "${TERM-dumb}" != dumb ]; then
-  bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' plain=$'\e[0m'
+  bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' blue=$'\e[34m' plain=$'\e[0m'
 else
-  bold='' dim='' red='' plain=''
+  bold='' dim='' red='' blue='' plain=''
 fi
 
 # say WHAT TEXT: one aligned line.

@@ -54,7 +54,8 @@ verb_start() {
 }
 
 verb_stop() {
-  running || return 0
+  # One that ended by itself is stopped from now on.
+  running || { rm -f "$dir/pid" && return; }
   kill "-$stop_signal" "$pid"
   gone 60 "$pid" || die "did not stop within 60 s: $0 kill $dir"
   rm -f "$dir/pid"
