@@ -190,7 +190,7 @@ if [ $running != 0 ]; then
               from notifications order by occurred_at desc, id limit 1)")"
   printf '\n%stoday%s\n' "$dim" "$plain"
   printf '%-14s%14s\n' 'active users' "$(grouped "$active")"
-  printf '%-14s%14s  %s%s%s\n' notifications "$(grouped "$notified")" "$dim" "${last:0:50}" "$plain"
+  printf '%-14s%14s%s\n' notifications "$(grouped "$notified")" "${last:+  $dim${last:0:50}$plain}"
 else
   advice=("nothing runs; ./dev up starts everything")
 fi

@@ -28,7 +28,7 @@ END
   command=(redis-server "$dir/redis.conf")
 }
 
-answers() { [ "$(redis-cli -h 127.0.0.1 -p "$port" ping 2>/dev/null)" = PONG ]; }
+answers() { [ "$(timeout 2 redis-cli -h 127.0.0.1 -p "$port" ping 2>/dev/null)" = PONG ]; }
 
 url() { echo "redis://127.0.0.1:$port"; }
 
