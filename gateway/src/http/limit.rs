@@ -56,8 +56,7 @@ impl Account {
 /// Probes, metrics, the page and the documentation; and the question of a browser before a request,
 /// which never has a credential.
 fn is_exempt(method: &Method, path: &str) -> bool {
-    const PATHS: [&str; 7] =
-        ["/", "/livez", "/readyz", "/healthz", "/metrics", "/openapi.json", "/asyncapi.json"];
+    const PATHS: [&str; 5] = ["/", "/livez", "/readyz", "/metrics", "/openapi.json"];
     PATHS.contains(&path)
         || path == "/docs"
         || path.starts_with("/docs/")
