@@ -177,7 +177,7 @@ async fn a_job_is_shown_by_every_instance_to_its_sender_and_to_admins_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_goes_on_where_it_was_when_its_gateway_starts_again() {
-    const ROWS: usize = 1_000_000;
+    const ROWS: usize = 400_000;
     let (tallyman, directory) = (Installation::new().await, Directory::new());
     let gateway = directory.start(&tallyman, &[]).await;
     let id = send(&gateway, "", unnamed(ROWS)).await.json["id"].clone();
