@@ -31,6 +31,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0010_key_successor",
     "0011_statistics",
     "0012_aggregates",
+    "0013_rollups_by_number",
 ];
 
 /// Applies what is missing, each file in a transaction of its own, one migrator at a time. Returns

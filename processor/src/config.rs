@@ -62,7 +62,7 @@ pub enum Rebuild {
         #[command(flatten)]
         config: Box<Config>,
     },
-    /// Forget the statistics and read every row back; ingestion goes on, and answers grow meanwhile.
+    /// Forget the statistics and read every row back; ingestion goes on, rollups wait, and answers grow meanwhile.
     Statistics {
         #[command(flatten)]
         postgres: PostgresConfig,

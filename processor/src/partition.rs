@@ -19,10 +19,9 @@ use crate::batch::{Batch, Source, Witness};
 use crate::config::Config;
 use crate::dedup::Dedup;
 use crate::follow::counters::{CounterFollower, Counters};
-use crate::follow::entered::Entered;
+use crate::follow::dictionary::Dictionaries;
 use crate::follow::relay::{Relay, RelayTopics};
 use crate::follow::rollups::Rollups;
-use crate::follow::statistics::{Dictionaries, Statistics};
 use crate::follow::{Feeds, FollowError, Memory, follow};
 use crate::generation::Generation;
 use crate::judge::{Judge, JudgeError};
@@ -187,23 +186,16 @@ fn start_followers(
     let pool = &shared.pool;
     let counters =
         CounterFollower::new(shared.counters.clone(), source.clone(), taken.start_offset);
-    let rollups = Rollups {
-        pool: pool.clone(),
-        source: source.clone(),
-        gather: Duration::from_millis(shared.config.follow.rollup_gather_ms),
-        counters: shared.counters.clone(),
-        entered: Entered::default(),
-    };
-    let statistics = Statistics {
-        pool: pool.clone(),
-        source: source.clone(),
-        gather: Duration::from_millis(shared.config.follow.rollup_gather_ms),
-        dictionaries: shared.dictionaries.clone(),
-    };
+    let rollups = Rollups::new(
+        pool.clone(),
+        source.clone(),
+        Duration::from_millis(shared.config.follow.rollup_gather_ms),
+        shared.dictionaries.clone(),
+        Some(shared.counters.clone()),
+    );
     let mut followers = JoinSet::new();
     followers.spawn(follow(counters, feeds.feed(source, pool), abandon.clone()));
     followers.spawn(follow(rollups, feeds.feed(source, pool), abandon.clone()));
-    followers.spawn(follow(statistics, feeds.feed(source, pool), abandon.clone()));
     followers.spawn(follow(relay, feeds.feed(source, pool), abandon.clone()));
     followers
 }

@@ -212,10 +212,13 @@ async fn an_export_is_every_matching_event_as_lines_or_a_table() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_terminal_shows_answers_as_tables_or_json() {
     let world = World::new(&[]).await;
-    let counts =
-        "insert into object_counts_by_partition (source, object_type, object_id, event_type, count)
-                  select source, 'post', 'a/b', type, count from consumer_ledger,
-                         (values ('like', 1200), ('view', 2400)) as it (type, count)";
+    let counts = "insert into objects (object_type, object_id) values ('post', 'a/b');
+                  insert into event_types (event_type) values ('like'), ('view');
+                  insert into object_counts_by_partition (object, event_type, source, count)
+                  select o.no, t.no, l.source, it.count
+                    from consumer_ledger as l, objects as o,
+                         (values ('like', 1200), ('view', 2400)) as it (event_type, count)
+                    join event_types as t using (event_type)";
     world.tallyman.execute(counts).await;
     let run = async |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));

@@ -13,8 +13,10 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::follow::counters::Counters;
+use crate::follow::dictionary::Dictionaries;
 use crate::follow::rebuild::rebuild;
-use crate::follow::statistics::{self, Dictionaries, Statistics};
+use crate::follow::rollups::Rollups;
+use crate::follow::statistics;
 use crate::generation::Generation;
 use crate::metrics::ProcessorMetrics;
 
@@ -43,12 +45,9 @@ pub async fn statistics(config: &PostgresConfig) -> anyhow::Result<ExitCode> {
     let generation = Generation::default();
     generation.observe(&*pool.get().await.context("connect to Postgres")?).await?;
     let dictionaries = Arc::new(Dictionaries::new(&generation));
-    let of = |source| Statistics {
-        pool: pool.clone(),
-        source,
-        gather: Duration::ZERO,
-        dictionaries: dictionaries.clone(),
-    };
+    // A processor shows the days anew when it notices that its marks have moved.
+    let of =
+        |source| Rollups::new(pool.clone(), source, Duration::ZERO, dictionaries.clone(), None);
     let sources = statistics::rebuild(&pool, of).await?;
     println!("the statistics of {sources} sources are rebuilt");
     Ok(ExitCode::SUCCESS)

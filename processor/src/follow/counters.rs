@@ -17,8 +17,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use super::digest::Digest;
 use super::rebuild::rebuild;
-use super::sums::{Step, Sums};
+use super::steps::{Step, steps};
 use super::{FollowError, Follower};
 use crate::batch::Source;
 use crate::generation::Generation;
@@ -160,7 +161,7 @@ impl CounterFollower {
     }
 
     /// Returns the mark after it.
-    async fn apply_step(&self, step: &Step) -> Result<i64, FollowError> {
+    async fn apply_step(&self, digest: &Digest, step: &Step) -> Result<i64, FollowError> {
         let mut keys = vec![ANCHOR.to_owned()];
         let mut args = vec![
             self.epoch.clone(),
@@ -169,8 +170,9 @@ impl CounterFollower {
             step.range.start.to_string(),
             step.range.end.to_string(),
         ];
-        for (counted, count) in &step.counts {
-            let [object_type, id, action] = counted.names();
+        for ((object, event_type), count) in &step.counts {
+            let [object_type, id] = digest.objects.columns(*object);
+            let [action] = digest.event_types.columns(*event_type);
             keys.extend([keys::counter(object_type, id, action), keys::top(object_type, action)]);
             args.extend([count.to_string(), keys::member(object_type, id)]);
         }
@@ -196,7 +198,7 @@ impl CounterFollower {
 
 impl Follower for CounterFollower {
     const NAME: &'static str = "counters";
-    type Share = Arc<Sums>;
+    type Share = Arc<Digest>;
 
     fn gather(&self) -> Duration {
         Duration::ZERO
@@ -209,21 +211,22 @@ impl Follower for CounterFollower {
         Ok(standing.mark.unwrap_or(self.start_offset))
     }
 
-    async fn apply(&mut self, shares: &[Arc<Sums>]) -> Result<i64, FollowError> {
+    async fn apply(&mut self, digests: &[Arc<Digest>]) -> Result<i64, FollowError> {
         let epoch_generation = generation_of(&self.epoch);
         let mut mark = None;
-        for sums in shares {
-            if epoch_generation != Some(sums.generation) {
+        for digest in digests {
+            if epoch_generation != Some(digest.generation) {
                 // The epoch rests on another life of Postgres than this commit.
                 return Err(FollowError::Moved);
             }
             // On their way together, in order: one that fails leaves a gap for those behind it.
-            let mut steps = Vec::with_capacity(sums.steps.len());
-            for step in &sums.steps {
-                steps.push(self.apply_step(step));
+            let steps = steps(digest);
+            let mut applying = Vec::with_capacity(steps.len());
+            for step in &steps {
+                applying.push(self.apply_step(digest, step));
             }
-            let mut steps = stream::iter(steps).buffered(Self::STEPS_ON_THEIR_WAY);
-            while let Some(applied) = steps.next().await {
+            let mut applying = stream::iter(applying).buffered(Self::STEPS_ON_THEIR_WAY);
+            while let Some(applied) = applying.next().await {
                 mark = Some(applied?);
                 kill_point("counters_between_steps");
             }

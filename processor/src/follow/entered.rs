@@ -1,99 +1,115 @@
 //! Users of days that are in Postgres already: most of those who act have acted before on that day.
 
-use hashbrown::HashSet;
-use jiff::civil::Date;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use common::stats::{day_of_slot, place};
+use roaring::RoaringTreemap;
 
-use super::sums::Sums;
+use super::digest::Coded;
 
-/// What one follower has entered, as far as it remembers. Two users of one day would have to agree
-/// in 128 bits to be taken for each other, as two event ids would.
+/// Pairs of a UTC day (since 1970) and a user's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UserOfDay(u64);
+
+impl UserOfDay {
+    fn of(event: &Coded) -> Self {
+        let day = day_of_slot(place(event.at_us).0);
+        Self(u64::from(day.cast_unsigned()) << 32 | u64::from(event.user))
+    }
+
+    pub fn day(self) -> i32 {
+        ((self.0 >> 32) as u32).cast_signed()
+    }
+
+    pub fn user(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// What one follower has entered since it last read its mark, as far as it remembers: what a crash of
+/// Postgres forgets of this, it forgets with the mark.
 #[derive(Debug, Default)]
 pub struct Entered {
-    users: HashSet<u128>,
-    /// What Postgres said in another life does not count.
+    users: RoaringTreemap,
+    /// What Postgres said in another life does not count, nor do its numbers.
     generation: i64,
 }
 
 impl Entered {
-    /// One and a half MiB, for each source.
-    const USERS_MAX: usize = 1 << 16;
+    /// Half a MiB or so, for each source.
+    const USERS_MAX: usize = 1 << 18;
 
     /// Those that are not known to be entered; sorted, since two sources that enter the same users
     /// then wait for each other in the same order.
-    pub fn unknown<'a>(
-        &mut self,
-        sums: impl IntoIterator<Item = &'a (impl AsRef<Sums> + 'a)>,
-    ) -> Vec<(Date, &'a str)> {
-        let mut users = Vec::new();
-        for sums in sums {
-            let sums = sums.as_ref();
-            if self.generation != sums.generation {
-                self.users.clear();
-                self.generation = sums.generation;
-            }
-            users.extend(sums.users().filter(|(day, user)| !self.users.contains(&key(*day, user))));
+    pub fn unknown(&mut self, generation: i64, events: &[Coded]) -> Vec<UserOfDay> {
+        if self.generation != generation {
+            *self = Self { generation, ..Self::default() };
         }
+        let mut users: Vec<_> = events.iter().map(UserOfDay::of).collect();
         users.sort_unstable();
         users.dedup();
+        users.retain(|it| !self.users.contains(it.0));
         users
     }
 
     /// Remembers users that a committed transaction has entered.
-    pub fn remember(&mut self, users: &[(Date, &str)]) {
-        if self.users.len() + users.len() > Self::USERS_MAX {
-            self.users.clear();
+    pub fn remember(&mut self, users: &[UserOfDay]) {
+        if self.users.len() as usize + users.len() > Self::USERS_MAX {
+            self.forget();
         }
-        let room = Self::USERS_MAX - self.users.len();
-        self.users.extend(users.iter().take(room).map(|(day, user)| key(*day, user)));
+        self.users.extend(users.iter().take(Self::USERS_MAX).map(|it| it.0));
     }
-}
 
-fn key(day: Date, user: &str) -> u128 {
-    let [year, month, day] = [day.year() as u64, day.month() as u64, day.day() as u64];
-    xxh3_128_with_seed(user.as_bytes(), year << 16 | month << 8 | day)
+    pub fn forget(&mut self) {
+        self.users.clear();
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use jiff::civil::date;
-
     use super::*;
 
-    fn sums(generation: i64, users: &[&str]) -> [Arc<Sums>; 1] {
-        [Arc::new(Sums::of_users(generation, users))]
+    const DAY_US: i64 = 86_400_000_000;
+
+    fn acts(day: i64, users: &[u32]) -> Vec<Coded> {
+        let acts = users.iter().map(|user| Coded {
+            offset: 0,
+            at_us: day * DAY_US,
+            user: *user,
+            kind: 1,
+            event_type: 1,
+            object: 0,
+        });
+        acts.collect()
+    }
+
+    fn pairs(users: &[UserOfDay]) -> Vec<(i32, u32)> {
+        users.iter().map(|it| (it.day(), it.user())).collect()
     }
 
     #[test]
-    fn who_was_entered_is_not_entered_again() {
+    fn who_was_entered_is_not_entered_again_on_that_day() {
         let mut entered = Entered::default();
-        let day = date(1970, 1, 1);
-        let first = sums(1, &["b", "a"]);
-        let users = entered.unknown(&first);
-        assert_eq!(users, [(day, "a"), (day, "b")]);
+        let users = entered.unknown(1, &acts(-3, &[2, 1, 2]));
+        assert_eq!(pairs(&users), [(-3, 1), (-3, 2)]);
         entered.remember(&users);
-        assert_eq!(entered.unknown(&sums(1, &["a", "c"])), [(day, "c")]);
+        assert_eq!(pairs(&entered.unknown(1, &acts(-3, &[1, 3]))), [(-3, 3)]);
+        assert_eq!(pairs(&entered.unknown(1, &acts(4, &[1]))), [(4, 1)]);
     }
 
     #[test]
     fn another_generation_knows_nobody() {
         let mut entered = Entered::default();
-        let first = sums(1, &["a"]);
-        let users = entered.unknown(&first);
+        let users = entered.unknown(1, &acts(0, &[1]));
         entered.remember(&users);
-        assert_eq!(entered.unknown(&sums(2, &["a"])).len(), 1);
+        assert_eq!(entered.unknown(2, &acts(0, &[1])).len(), 1);
     }
 
     #[test]
     fn memory_is_bounded() {
         let mut entered = Entered::default();
-        let names: Vec<_> = (0..100_000).map(|it| it.to_string()).collect();
-        let day = date(1970, 1, 1);
-        for chunk in names.chunks(1_000) {
-            entered.remember(&chunk.iter().map(|it| (day, &**it)).collect::<Vec<_>>());
+        for chunk in (0..600).map(|it| (it * 1_000..(it + 1) * 1_000).collect::<Vec<u32>>()) {
+            let users = entered.unknown(0, &acts(0, &chunk));
+            entered.remember(&users);
         }
-        assert!(entered.users.len() <= Entered::USERS_MAX);
+        assert!(entered.users.len() as usize <= Entered::USERS_MAX);
     }
 }

@@ -1,16 +1,18 @@
-//! Followers of the judge, each with its own ratchet: counters, rollups, statistics, relay. Whoever trails, for
+//! Followers of the judge, each with its own ratchet: counters, rollups, relay. Whoever trails, for
 //! whatever reason, is brought up by reading judged rows back: one loop for all of them.
 //!
 //! Each takes only its share of a batch: what needs no whole events does not keep them in memory.
 
 pub mod counters;
-pub mod entered;
+pub mod dictionary;
+mod digest;
+mod entered;
 mod read_back;
 pub mod rebuild;
 pub mod relay;
 pub mod rollups;
 pub mod statistics;
-mod sums;
+mod steps;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -23,9 +25,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use self::digest::Digest;
 use self::read_back::Stored;
-use self::statistics::Digest;
-use self::sums::Sums;
 use crate::batch::{Judged, Source};
 use crate::lag::Lag;
 use crate::metrics::ProcessorMetrics;
@@ -33,7 +34,6 @@ use crate::metrics::ProcessorMetrics;
 /// A committed batch, as it is handed to the followers.
 pub struct Offer {
     judged: Arc<Judged>,
-    sums: Arc<Sums>,
     digest: Arc<Digest>,
 }
 
@@ -116,8 +116,8 @@ impl From<deadpool_postgres::PoolError> for FollowError {
 pub struct Memory {
     /// For whole batches.
     batches: Arc<Semaphore>,
-    /// For sums: they have a part of their own, or a relay that trails would slow them too.
-    sums: Arc<Semaphore>,
+    /// For digests: they have a part of their own, or a relay that trails would slow them too.
+    digests: Arc<Semaphore>,
     /// Read-backs at a time: each holds its rows twice for a moment.
     read_backs: Arc<Semaphore>,
     bytes_max: usize,
@@ -126,10 +126,10 @@ pub struct Memory {
 impl Memory {
     pub fn new(mib_max: usize) -> Self {
         let bytes_max = mib_max << 20;
-        let sums = bytes_max / 2;
+        let digests = bytes_max / 2;
         Self {
-            batches: Arc::new(Semaphore::new(bytes_max - sums)),
-            sums: Arc::new(Semaphore::new(sums)),
+            batches: Arc::new(Semaphore::new(bytes_max - digests)),
+            digests: Arc::new(Semaphore::new(digests)),
             read_backs: Arc::new(Semaphore::new(1)),
             bytes_max,
         }
@@ -137,7 +137,7 @@ impl Memory {
 
     /// Bytes that wait now.
     pub fn waiting_bytes(&self) -> usize {
-        self.bytes_max - self.batches.available_permits() - self.sums.available_permits()
+        self.bytes_max - self.batches.available_permits() - self.digests.available_permits()
     }
 }
 
@@ -204,11 +204,7 @@ impl Feeds {
     /// Hands a committed batch on. Never waits: what does not fit into memory is read back later.
     pub fn advance(&self, judged: Judged) {
         let to = judged.to;
-        let offer = Offer {
-            sums: Arc::new(Sums::of(&judged)),
-            digest: Arc::new(Digest::of(&judged)),
-            judged: Arc::new(judged),
-        };
+        let offer = Offer { digest: Arc::new(Digest::of(&judged)), judged: Arc::new(judged) };
         self.feeds.iter().for_each(|feed| feed(&offer));
         self.judged_to.send_replace(to);
     }

@@ -1,33 +1,65 @@
-//! Rollups in Postgres, several batches together: object counts and the users of each day.
+//! Rollups in Postgres, several batches together: object counts, the users of each day, and the statistics, all in
+//! numbers of names and in one transaction.
 
 use std::collections::BTreeSet;
+use std::iter::repeat_n;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::failpoint::kill_point;
 use deadpool_postgres::{Pool, Transaction};
-use hashbrown::HashMap;
-use jiff::civil::Date;
+use jiff::Span;
+use jiff::civil::{Date, date};
 
 use super::counters::Counters;
-use super::entered::Entered;
-use super::sums::{Counted, Sums};
-use super::{FollowError, Follower, Share};
+use super::dictionary::Dictionaries;
+use super::digest::{Coded, Digest};
+use super::entered::{Entered, UserOfDay};
+use super::{FollowError, Follower, Share, statistics};
 use crate::batch::Source;
 
 /// Rolls up one source.
 pub struct Rollups {
-    pub pool: Pool,
-    pub source: Arc<Source>,
-    pub gather: Duration,
+    pool: Pool,
+    source: Arc<Source>,
+    gather: Duration,
+    dictionaries: Arc<Dictionaries>,
     /// Redis shows the users of a day as Postgres has them after each rollup.
-    pub counters: Arc<Counters>,
-    pub entered: Entered,
+    counters: Option<Arc<Counters>>,
+    entered: Entered,
+    marks: Marks,
+}
+
+/// How far each part reaches. They move together, but `processor rebuild statistics` sets the statistics back:
+/// each takes what lies behind its own mark.
+#[derive(Debug, Clone, Copy, Default)]
+struct Marks {
+    rollups: i64,
+    statistics: i64,
+}
+
+impl Marks {
+    fn least(self) -> i64 {
+        self.rollups.min(self.statistics)
+    }
+}
+
+impl Rollups {
+    pub fn new(
+        pool: Pool,
+        source: Arc<Source>,
+        gather: Duration,
+        dictionaries: Arc<Dictionaries>,
+        counters: Option<Arc<Counters>>,
+    ) -> Self {
+        let (entered, marks) = Default::default();
+        Self { pool, source, gather, dictionaries, counters, entered, marks }
+    }
 }
 
 impl Follower for Rollups {
     const NAME: &'static str = "rollups";
-    type Share = Arc<Sums>;
+    type Share = Arc<Digest>;
 
     fn gather(&self) -> Duration {
         self.gather
@@ -35,73 +67,106 @@ impl Follower for Rollups {
 
     async fn mark(&mut self) -> Result<i64, FollowError> {
         let client = self.pool.get().await?;
-        let days =
-            client.query(include_str!("read_source_days.sql"), &[&self.source.number]).await?;
-        self.counters.days_changed(days.iter().map(|row| row.get(0)));
-        let sql = include_str!("read_rollup_mark.sql");
-        Ok(client.query_one(sql, &[&self.source.number]).await?.get(0))
+        let source = &self.source.number;
+        let days = client.query(include_str!("read_source_days.sql"), &[source]).await?;
+        self.show(days.iter().map(|row| row.get(0)));
+        let rollups = client.query_one(include_str!("read_rollup_mark.sql"), &[source]).await?;
+        let statistics =
+            client.query_one(include_str!("read_statistics_mark.sql"), &[source]).await?;
+        self.marks = Marks { rollups: rollups.get(0), statistics: statistics.get(0) };
+        self.entered.forget();
+        Ok(self.marks.least())
     }
 
-    async fn apply(&mut self, sums: &[Arc<Sums>]) -> Result<i64, FollowError> {
-        let (Some(first), Some(last)) = (sums.first(), sums.last()) else {
+    async fn apply(&mut self, digests: &[Arc<Digest>]) -> Result<i64, FollowError> {
+        let (Some(first), Some(last)) = (digests.first(), digests.last()) else {
             return Err(FollowError::Moved);
         };
-        let (from, to) = (first.range().start, last.range().end);
+        let (to, marks) = (last.range().end, self.marks);
+        if first.range().start > marks.least() {
+            return Err(FollowError::Moved);
+        }
         let mut client = self.pool.get().await?;
+        // Committed by itself: a number may stay without an event, but not change its owner.
+        let events = self.dictionaries.numbered(&client, digests).await?;
+        kill_point("rollups_after_numbering");
+        let since = |mark| &events[events.partition_point(|it| it.offset < mark)..];
         let transaction = client.transaction().await?;
-        let sql = include_str!("move_rollup_mark.sql");
-        let moved = transaction.execute(sql, &[&self.source.number, &from, &to]).await?;
+        // What a crash of Postgres forgets of this, it forgets with the marks: it is read back.
+        transaction.batch_execute("set local synchronous_commit = off").await?;
+        let statement = transaction.prepare_cached(include_str!("move_rollup_marks.sql")).await?;
+        let known = [&marks.rollups, &marks.statistics];
+        let moved =
+            transaction.execute(&statement, &[&self.source.number, known[0], known[1], &to]).await?;
         if moved == 0 {
             return Err(FollowError::Moved);
         }
-        self.add_object_counts(&transaction, sums).await?;
-        let users = self.entered.unknown(sums);
-        let days = self.add_daily_users(&transaction, &users).await?;
+        self.add_object_counts(&transaction, since(marks.rollups)).await?;
+        statistics::append(&transaction, &self.source, since(marks.statistics), to).await?;
+        // Last, since other sources wait for who enters the same users.
+        let users = self.entered.unknown(last.generation, since(marks.rollups));
+        let days = self.add_users_of_days(&transaction, &users).await?;
         kill_point("rollups_before_commit");
         transaction.commit().await?;
         kill_point("rollups_after_commit");
         self.entered.remember(&users);
-        self.counters.days_changed(days);
-        Ok(to)
+        self.show(days);
+        self.marks = Marks { rollups: marks.rollups.max(to), statistics: marks.statistics.max(to) };
+        Ok(self.marks.least())
     }
 }
 
 impl Rollups {
+    fn show(&self, days: impl IntoIterator<Item = Date>) {
+        if let Some(counters) = &self.counters {
+            counters.days_changed(days);
+        }
+    }
+
     async fn add_object_counts(
         &self,
         on: &Transaction<'_>,
-        sums: &[Arc<Sums>],
+        events: &[Coded],
     ) -> Result<(), FollowError> {
-        let mut total: HashMap<&Counted, i64> = HashMap::new();
-        for (counted, count) in sums.iter().flat_map(|it| &it.steps).flat_map(|it| &it.counts) {
-            *total.entry(counted).or_default() += count;
+        // In the order of the primary key: neighbours share a page.
+        let mut counted: Vec<(u32, u32)> =
+            events.iter().filter(|it| it.object > 0).map(|it| (it.object, it.event_type)).collect();
+        counted.sort_unstable();
+        let (mut objects, mut types, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+        for equal in counted.chunk_by(|one, other| one == other) {
+            objects.push(equal[0].0.cast_signed());
+            types.push(equal[0].1.cast_signed());
+            counts.push(equal.len() as i64);
         }
-        if total.is_empty() {
+        if counts.is_empty() {
             return Ok(());
         }
-        // In the order of the primary key: neighbours share a page.
-        let mut total: Vec<_> = total.into_iter().collect();
-        total.sort_unstable();
-        let (counted, counts): (Vec<&Counted>, Vec<i64>) = total.into_iter().unzip();
-        let named = |at: usize| counted.iter().map(|it| it.names()[at]).collect::<Vec<&str>>();
-        let (types, ids, actions) = (named(0), named(1), named(2));
         let statement = on.prepare_cached(include_str!("add_object_counts.sql")).await?;
-        on.execute(&statement, &[&self.source.number, &types, &ids, &actions, &counts]).await?;
+        on.execute(&statement, &[&self.source.number, &objects, &types, &counts]).await?;
         Ok(())
     }
 
     /// Returns the days that were touched.
-    async fn add_daily_users(
+    async fn add_users_of_days(
         &self,
         on: &Transaction<'_>,
-        users: &[(Date, &str)],
+        users: &[UserOfDay],
     ) -> Result<BTreeSet<Date>, FollowError> {
         if users.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let (days, users): (Vec<Date>, Vec<&str>) = users.iter().copied().unzip();
-        let statement = on.prepare_cached(include_str!("add_daily_users.sql")).await?;
+        let days: Vec<Date> = users
+            .chunk_by(|one, other| one.day() == other.day())
+            .flat_map(|of_day| repeat_n(utc_day(of_day[0].day()), of_day.len()))
+            .collect();
+        let users: Vec<i32> = users.iter().map(|it| it.user().cast_signed()).collect();
+        let statement = on.prepare_cached(include_str!("add_users_of_days.sql")).await?;
         on.execute(&statement, &[&self.source.number, &days, &users]).await?;
         Ok(days.into_iter().collect())
     }
+}
+
+/// By days since 1970.
+pub fn utc_day(day: i32) -> Date {
+    date(1970, 1, 1).saturating_add(Span::new().days(day))
 }

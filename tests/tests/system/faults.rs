@@ -13,7 +13,7 @@ use tests::{Installation, Load, PrivateServer, Program, Servers, Way, Workload, 
 use tokio::time::sleep;
 
 /// Where the processor is killed, and at which pass, so that something was done before.
-const PROCESSOR_KILL_POINTS: [&str; 17] = [
+const PROCESSOR_KILL_POINTS: [&str; 16] = [
     "before_judge_begin:2",
     "judge_after_ledger:2",
     "judge_after_keys:2",
@@ -21,10 +21,9 @@ const PROCESSOR_KILL_POINTS: [&str; 17] = [
     "judge_after_commit:2",
     "counters_between_steps:1",
     "counters_after:2",
+    "rollups_after_numbering:1",
     "rollups_before_commit:2",
     "rollups_after_commit:1",
-    "statistics_before_commit:2",
-    "statistics_after_commit:1",
     "fold_before_commit:1",
     "fold_after_commit:1",
     "relay_before_send:2",

@@ -7,16 +7,18 @@ use common::kafka::TopicPartition;
 use deadpool_postgres::Pool;
 use tracing::info;
 
-use super::{Digest, Statistics, fold_what_is_due};
+use super::fold_what_is_due;
 use crate::batch::Source;
 use crate::config::InputFormat;
+use crate::follow::digest::Digest;
+use crate::follow::rollups::Rollups;
 use crate::follow::{FollowError, Follower, Share, read_back};
 
 /// Forgets everything and reads it back. Processors that run meanwhile notice that their marks have
 /// moved, and help. Returns how many sources were read.
 pub async fn rebuild(
     pool: &Pool,
-    statistics: impl Fn(Arc<Source>) -> Statistics,
+    rollups: impl Fn(Arc<Source>) -> Rollups,
 ) -> anyhow::Result<usize> {
     forget(pool).await?;
     let rows = pool.get().await?.query(include_str!("list_sources.sql"), &[]).await?;
@@ -28,7 +30,8 @@ pub async fn rebuild(
             format: InputFormat::default(),
         };
         info!(source = %source.partition, "reading back");
-        catch_up(pool, statistics(Arc::new(source)), row.get(4)).await?;
+        let source = Arc::new(source);
+        catch_up(pool, &source, rollups(source.clone()), row.get(4)).await?;
     }
     Ok(rows.len())
 }
@@ -43,18 +46,23 @@ async fn forget(pool: &Pool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn catch_up(pool: &Pool, mut statistics: Statistics, ledger: i64) -> anyhow::Result<()> {
-    let mut mark = statistics.mark().await?;
+async fn catch_up(
+    pool: &Pool,
+    source: &Arc<Source>,
+    mut rollups: Rollups,
+    ledger: i64,
+) -> anyhow::Result<()> {
+    let mut mark = rollups.mark().await?;
     while mark < ledger {
         let to = ledger.min(mark + <Arc<Digest> as Share>::READ_BACK_STEP);
-        let read = read_back::read(pool.get().await?, &statistics.source, mark, to).await;
+        let read = read_back::read(pool.get().await?, source, mark, to).await;
         let applied = match read {
-            Ok(digest) => statistics.apply(&[digest]).await,
+            Ok(digest) => rollups.apply(&[digest]).await,
             Err(error) => Err(error),
         };
         mark = match applied {
             Ok(mark) => mark,
-            Err(FollowError::Moved) => statistics.mark().await?,
+            Err(FollowError::Moved) => rollups.mark().await?,
             Err(error) => bail!(error),
         };
         fold_what_is_due(pool, u32::MAX).await?;

@@ -208,7 +208,6 @@ fn lags(ledger: RangeInclusive<f64>) -> Expected {
         ("ledger", ledger),
         ("counters", nothing()),
         ("rollups", nothing()),
-        ("statistics", nothing()),
         ("relay", nothing()),
         ("alerter", nothing()),
     ])

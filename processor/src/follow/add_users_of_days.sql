@@ -1,8 +1,8 @@
 -- Enters users of days, sorted by the caller, and counts those nobody had entered before for the
 -- source ($1) that was first.
 with entered as (
-    insert into daily_users (day, user_id)
-    select * from unnest($2::date[], $3::text[])
+    insert into users_of_days (day, user_no)
+    select * from unnest($2::date[], $3::int[])
     on conflict do nothing
     returning day
 )

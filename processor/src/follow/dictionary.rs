@@ -1,0 +1,260 @@
+//! Numbers for names: in memory for those that were met lately, in Postgres for all.
+
+use std::iter;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use deadpool_postgres::Object;
+use hashbrown::HashMap;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use super::FollowError;
+use super::digest::{Coded, Digest, END, Names, SEED};
+use crate::generation::Generation;
+
+/// The dictionaries of this installation, shared by all sources of this process.
+pub struct Dictionaries {
+    users: Dictionary,
+    objects: Dictionary,
+    kinds: Dictionary,
+    event_types: Dictionary,
+}
+
+impl Dictionaries {
+    pub fn new(generation: &Generation) -> Self {
+        let of = |columns, find, enter| Dictionary {
+            columns,
+            find,
+            enter,
+            generation: generation.clone(),
+            known: Mutex::default(),
+        };
+        Self {
+            users: of(1, include_str!("find_users.sql"), include_str!("enter_users.sql")),
+            objects: of(2, include_str!("find_objects.sql"), include_str!("enter_objects.sql")),
+            kinds: of(4, include_str!("find_kinds.sql"), include_str!("enter_kinds.sql")),
+            event_types: of(
+                1,
+                include_str!("find_event_types.sql"),
+                include_str!("enter_event_types.sql"),
+            ),
+        }
+    }
+
+    /// The events of digests with the numbers of their names, which are committed then.
+    pub async fn numbered(
+        &self,
+        client: &Object,
+        digests: &[Arc<Digest>],
+    ) -> Result<Vec<Coded>, FollowError> {
+        let names = |of: fn(&Digest) -> &Names| digests.iter().map(|it| of(it)).collect::<Vec<_>>();
+        let users = self.users.numbers(client, &names(|it| &it.users)).await?;
+        let objects = self.objects.numbers(client, &names(|it| &it.objects)).await?;
+        let kinds = self.kinds.numbers(client, &names(|it| &it.kinds)).await?;
+        let event_types = self.event_types.numbers(client, &names(|it| &it.event_types)).await?;
+        let mut events = Vec::with_capacity(digests.iter().map(|it| it.events.len()).sum());
+        for (at, digest) in digests.iter().enumerate() {
+            events.extend(digest.events.iter().map(|it| Coded {
+                user: users[at][it.user as usize],
+                object: objects[at][it.object as usize],
+                kind: kinds[at][it.kind as usize],
+                event_type: event_types[at][it.event_type as usize],
+                ..*it
+            }));
+        }
+        Ok(events)
+    }
+}
+
+/// Names of so many columns and their numbers; a number never changes its owner.
+struct Dictionary {
+    columns: usize,
+    find: &'static str,
+    enter: &'static str,
+    generation: Generation,
+    known: Mutex<Known>,
+}
+
+impl Dictionary {
+    /// The number of each name by its place, of which the first, 0, is that of no name. A name that has no
+    /// number yet gets one, for good.
+    async fn numbers(
+        &self,
+        client: &Object,
+        names: &[&Names],
+    ) -> Result<Vec<Vec<u32>>, FollowError> {
+        let generation = self.generation.current();
+        let (mut numbers, mut missing) = self.known().recall(generation, names);
+        let mut found = HashMap::with_capacity(missing.len());
+        // Who loses a race for a name finds the winner's number.
+        for sql in [self.find, self.enter, self.find] {
+            if missing.is_empty() {
+                break;
+            }
+            // Sorted: two sources that enter the same names then wait for each other in the same order.
+            let mut wanted: Vec<&str> = missing.values().copied().collect();
+            wanted.sort_unstable();
+            let entries = self.look_up(client, sql, &wanted).await?;
+            if self.generation.current() == generation {
+                self.known().learn(generation, &entries);
+            }
+            for (key, _) in &entries {
+                missing.remove(key);
+            }
+            found.extend(entries);
+        }
+        if !missing.is_empty() {
+            let cause = anyhow::anyhow!("{} names were numbered and are not found", missing.len());
+            return Err(FollowError::Unavailable(cause));
+        }
+        if !found.is_empty() {
+            for (names, numbers) in names.iter().zip(&mut numbers) {
+                let unknown = names.iter().zip(&mut numbers[1..]).filter(|(_, it)| **it == 0);
+                unknown.for_each(|(name, number)| *number = found[&key(name)]);
+            }
+        }
+        Ok(numbers)
+    }
+
+    async fn look_up(
+        &self,
+        client: &Object,
+        sql: &str,
+        names: &[&str],
+    ) -> Result<Vec<(Key, u32)>, FollowError> {
+        let mut columns = vec![Vec::with_capacity(names.len()); self.columns];
+        for name in names {
+            let parts = name.split_terminator(END);
+            columns.iter_mut().zip(parts).for_each(|(column, part)| column.push(part));
+        }
+        let parameters: Vec<&(dyn ToSql + Sync)> =
+            columns.iter().map(|it| it as &(dyn ToSql + Sync)).collect();
+        let statement = client.prepare_cached(sql).await?;
+        let rows = client.query(&statement, &parameters).await?;
+        let mut scratch = String::new();
+        Ok(rows.iter().map(|row| self.entry(row, &mut scratch)).collect())
+    }
+
+    fn entry(&self, row: &Row, name: &mut String) -> (Key, u32) {
+        name.clear();
+        for column in 1..=self.columns {
+            name.push_str(row.get(column));
+            name.push(END);
+        }
+        (key(name), row.get::<_, i32>(0).cast_unsigned())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Numbers of names met lately, by the names' hashes: two names would have to agree in 128 bits to be
+/// taken for each other, as two event ids would.
+#[derive(Default)]
+struct Known {
+    young: HashMap<Key, u32>,
+    /// What was young before: used again, it is young again; else it goes with the next change.
+    old: HashMap<Key, u32>,
+    /// What Postgres said in another life does not count.
+    generation: i64,
+}
+
+impl Known {
+    /// Ten MiB at most for each of the two.
+    const NAMES_MAX: usize = 1 << 18;
+
+    /// What is known by place, else 0, and the names that are not known.
+    fn recall<'a>(
+        &mut self,
+        generation: i64,
+        names: &[&'a Names],
+    ) -> (Vec<Vec<u32>>, HashMap<Key, &'a str>) {
+        if self.generation != generation {
+            *self = Self { generation, ..Self::default() };
+        }
+        let mut missing = HashMap::new();
+        let mut number = |name| {
+            let key = key(name);
+            self.number(key).unwrap_or_else(|| {
+                missing.insert(key, name);
+                0
+            })
+        };
+        let numbers =
+            names.iter().map(|it| iter::once(0).chain(it.iter().map(&mut number)).collect());
+        (numbers.collect(), missing)
+    }
+
+    fn number(&mut self, key: Key) -> Option<u32> {
+        if let Some(number) = self.young.get(&key) {
+            return Some(*number);
+        }
+        let number = self.old.remove(&key)?;
+        self.enter(key, number);
+        Some(number)
+    }
+
+    fn learn(&mut self, generation: i64, entries: &[(Key, u32)]) {
+        if self.generation == generation {
+            entries.iter().for_each(|(key, number)| self.enter(*key, *number));
+        }
+    }
+
+    fn enter(&mut self, key: Key, number: u32) {
+        if self.young.len() >= Self::NAMES_MAX {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, number);
+    }
+}
+
+/// Of a name, half by half: a `u128` would take more room in a table.
+type Key = [u64; 2];
+
+fn key(name: &str) -> Key {
+    let hash = xxh3_128_with_seed(name.as_bytes(), *SEED);
+    [hash as u64, (hash >> 64) as u64]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::digest::tests::digest;
+    use super::*;
+
+    #[test]
+    fn a_name_is_asked_for_once_and_not_believed_in_another_generation() {
+        let post = |id| Some(("post", id));
+        let digests =
+            [digest(0..2, &[(0, post("b")), (1, post("a"))]), digest(2..3, &[(2, post("b"))])];
+        let names: Vec<_> = digests.iter().map(|it| &it.objects).collect();
+        let (a, b) = ("post\0a\0", "post\0b\0");
+        let mut known = Known::default();
+        let recalled = |known: &mut Known, generation| {
+            let (numbers, missing) = known.recall(generation, &names);
+            let mut missing: Vec<_> = missing.into_values().collect();
+            missing.sort_unstable();
+            (numbers, missing)
+        };
+        assert_eq!(recalled(&mut known, 1), (vec![vec![0, 0, 0], vec![0, 0]], vec![a, b]));
+        known.learn(1, &[(key(b), 7)]);
+        assert_eq!(recalled(&mut known, 1), (vec![vec![0, 7, 0], vec![0, 7]], vec![a]));
+        assert_eq!(recalled(&mut known, 2).1, [a, b]);
+        known.learn(1, &[(key(b), 7)]);
+        assert_eq!(recalled(&mut known, 2).1, [a, b], "it was learnt in another life");
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_is_used_stays() {
+        let mut known = Known::default();
+        known.learn(0, &[(key("used"), 1)]);
+        for number in 0..3 * Known::NAMES_MAX as u32 {
+            known.enter([u64::from(number), 0], number);
+            if number % 1_000 == 0 {
+                assert_eq!(known.number(key("used")), Some(1));
+            }
+        }
+        assert!(known.young.len() <= Known::NAMES_MAX && known.old.len() <= Known::NAMES_MAX);
+    }
+}
