@@ -81,9 +81,7 @@ impl Digest {
 
     /// It may wait for long: what only adding needs goes.
     fn complete(mut self) -> Self {
-        for names in
-            [&mut self.users, &mut self.objects, &mut self.kinds, &mut self.event_types]
-        {
+        for names in [&mut self.users, &mut self.objects, &mut self.kinds, &mut self.event_types] {
             names.places = HashTable::new();
         }
         self

@@ -96,8 +96,9 @@ impl Follower for Rollups {
         transaction.batch_execute("set local synchronous_commit = off").await?;
         let statement = transaction.prepare_cached(include_str!("move_rollup_marks.sql")).await?;
         let known = [&marks.rollups, &marks.statistics];
-        let moved =
-            transaction.execute(&statement, &[&self.source.number, known[0], known[1], &to]).await?;
+        let moved = transaction
+            .execute(&statement, &[&self.source.number, known[0], known[1], &to])
+            .await?;
         if moved == 0 {
             return Err(FollowError::Moved);
         }

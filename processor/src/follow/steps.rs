@@ -43,7 +43,8 @@ mod tests {
     #[test]
     fn equal_actions_are_one_sum_and_those_on_nothing_are_none() {
         let post = |id| Some(("post", id));
-        let digest = digest(10..20, &[(11, post("a")), (12, post("b")), (13, post("a")), (14, None)]);
+        let digest =
+            digest(10..20, &[(11, post("a")), (12, post("b")), (13, post("a")), (14, None)]);
         let [step] = &steps(&digest)[..] else { panic!("one step") };
         assert_eq!(step.range, 10..20);
         assert_eq!(step.counts, HashMap::from([((1, 1), 2), ((2, 1), 1)]));

@@ -4,6 +4,7 @@
 
 mod installation;
 mod statistics;
+mod upgrade;
 
 use std::time::Duration;
 

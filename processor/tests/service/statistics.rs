@@ -68,6 +68,25 @@ async fn a_drift_is_found_and_a_rebuild_mends_it_while_events_come() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_rollups_and_statistics_only_what_trails_is_brought_up() {
+    let tallyman = Installation::new().await;
+    let processor = tallyman.start().await;
+    tallyman.send(0, &(0..2_000).map(action).collect::<Vec<_>>());
+    tallyman.drained(2_000).await;
+    processor.stop().await;
+    let rollups_forgotten = "
+        truncate object_counts_by_partition, users_of_days, daily_active_by_partition;
+        update rollup_marks as m set next_offset = l.start_offset from consumer_ledger as l
+         where l.source = m.source";
+    tallyman.execute(rollups_forgotten).await;
+    let processor = tallyman.start().await;
+    tallyman.send(0, &(2_000..2_500).map(action).collect::<Vec<_>>());
+    tallyman.drained(2_500).await;
+    tallyman.audit().await;
+    processor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_ends_while_it_adds_leaves_nothing_behind() {
     let tallyman = Installation::new().await;
     let processor = tallyman.start().await;

@@ -25,9 +25,8 @@ pub async fn append(
     events: &[Coded],
     mark: i64,
 ) -> Result<(), tokio_postgres::Error> {
-    let groups = delta::group(
-        events.iter().map(|it| (it.at_us, it.kind.cast_signed(), it.user, it.object)),
-    );
+    let groups =
+        delta::group(events.iter().map(|it| (it.at_us, it.kind.cast_signed(), it.user, it.object)));
     let slots = || groups.keys().map(|(slot, _)| *slot);
     let (Some(slot_min), Some(slot_max)) = (slots().min(), slots().max()) else {
         return Ok(());
