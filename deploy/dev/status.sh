@@ -125,8 +125,12 @@ show_lag() {
     if [[ $report =~ \"name\":\"$name\",\"records\":([0-9]+)(,\"seconds\":([0-9.]+))? ]]; then
       records=${BASH_REMATCH[1]} seconds=${BASH_REMATCH[3]}
     elif [ -z "$report" ] && runs kafka; then
-      series="processor_follower_lag_offsets{follower=\"$name\""
-      [ $name != ledger ] || series=processor_ledger_lag_offsets
+      case $name in
+        ledger) series=processor_ledger_lag_offsets ;;
+        # One follower brings both up.
+        statistics) series='processor_follower_lag_offsets{follower="rollups"' ;;
+        *) series="processor_follower_lag_offsets{follower=\"$name\"" ;;
+      esac
       records=$(metric processor "$series")
     fi
     lag $name "$records" "${seconds:+$(ratio "$seconds" 1 %.1f)}"
