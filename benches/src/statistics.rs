@@ -51,7 +51,7 @@ pub async fn measure(load: &LoadConfig, report: &mut Report) -> anyhow::Result<(
     let began = Instant::now();
     installation.run("processor", &["rebuild", "statistics"]).await?;
     let rate = f64::from(load.history) / began.elapsed().as_secs_f64();
-    let rollup = "vacuum analyze object_counts_by_partition";
+    let rollup = "vacuum analyze object_counts_by_object";
     installation.postgres().await?.client.batch_execute(rollup).await?;
     report.add(Row {
         what: "statistics of stored rows".to_owned(),

@@ -6,12 +6,25 @@ use jiff::civil::Date;
 
 /// The number of actions of one type on one object: `post:123:likes`.
 pub fn counter(object_type: &str, object_id: &str, event_type: &str) -> String {
-    format!("{}:{object_id}:{}s", object_space(object_type), encoded(event_type))
+    member(object_type, object_id) + &action(event_type)
 }
 
 /// The member of an object in the sorted sets: `post:123`.
 pub fn member(object_type: &str, object_id: &str) -> String {
-    format!("{}:{object_id}", object_space(object_type))
+    let mut member = String::new();
+    write_member(object_type, object_id, &mut member);
+    member
+}
+
+pub fn write_member(object_type: &str, object_id: &str, out: &mut String) {
+    out.push_str(&object_space(object_type));
+    out.push(':');
+    out.push_str(object_id);
+}
+
+/// What follows the member in a counter's key: `:likes`.
+pub fn action(event_type: &str) -> String {
+    format!(":{}s", encoded(event_type))
 }
 
 /// The sorted set of objects of a type by one action: `top_posts` for likes, `top_posts:views`.

@@ -32,6 +32,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0011_statistics",
     "0012_aggregates",
     "0013_rollups_by_number",
+    "0014_rollups_folded",
 ];
 
 /// Applies what is missing, each file in a transaction of its own, one migrator at a time. Returns

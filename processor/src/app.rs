@@ -24,8 +24,8 @@ use crate::dedup::Dedup;
 use crate::follow::Memory;
 use crate::follow::counters::Counters;
 use crate::follow::dictionary::Dictionaries;
+use crate::follow::folder::keep_folded;
 use crate::follow::relay::RelayTopics;
-use crate::follow::statistics::keep_folded;
 use crate::generation::Generation;
 use crate::judge::{ensure_leaves, watch_blockers};
 use crate::metrics::ProcessorMetrics;
@@ -107,7 +107,7 @@ impl App {
         ));
         tasks.spawn(shared.counters.clone().show_days(helpers_stop.clone()));
         tasks.spawn(shared.dedup.clone().teach_redis(helpers_stop.clone()));
-        let fold_after = shared.config.follow.statistics_fold_seconds;
+        let fold_after = shared.config.follow.fold_seconds;
         tasks.spawn(keep_folded(shared.pool.clone(), fold_after, helpers_stop.clone()));
         tasks.spawn(keep_leaves(shared.pool.clone(), helpers_stop.clone()));
         tasks.spawn(watch_health(shared.clone(), redis.clone(), helpers_stop.clone()));

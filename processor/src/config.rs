@@ -227,8 +227,8 @@ pub struct FollowConfig {
     /// Rollups and statistics gather batches for this many milliseconds before they write.
     #[arg(long, env = "ROLLUP_GATHER_MS", default_value_t = 500)]
     pub rollup_gather_ms: u64,
-    /// What was added to the statistics is folded together after so many seconds, or 500,000 events;
-    /// readers add it up by themselves until then.
-    #[arg(long, env = "STATISTICS_FOLD_SECONDS", default_value_t = 30)]
-    pub statistics_fold_seconds: u32,
+    /// What was added to object counts and statistics is folded together after so many seconds, or when it
+    /// is much; readers add it up by themselves until then.
+    #[arg(long, env = "FOLD_SECONDS", default_value_t = 30)]
+    pub fold_seconds: u32,
 }

@@ -45,7 +45,7 @@ impl Pipeline {
         };
         let verdict = self.judge.commit(batch, novelty).await?; // ledger, keys, rows, dead letters: one transaction
         self.dedup.learn(verdict.judged.generation, &verdict.known); // a marker only after the commit
-        self.feeds.advance(verdict.judged); // counters, rollups, relay: each at its own ratchet
+        self.feeds.advance(verdict.judged).await; // counters, rollups, relay: each at its own ratchet
         self.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
         Ok(())
     }

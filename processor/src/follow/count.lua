@@ -1,6 +1,7 @@
 -- Adds one range of offsets of a source to the counters, unless it is there already.
--- KEYS: the anchor hash (epoch, state, marks), then per sum a counter and its sorted set; one slot.
--- ARGV: epoch, source, the offset the source began at, from, to; then per sum a count and a member.
+-- KEYS: the anchor hash (epoch, state, marks), then per action a sorted set and its counters; one slot.
+-- ARGV: epoch, source, the offset the source began at, from, to; then per action how many counters, how
+--       many bytes their keys have after the member, and the counts.
 -- Returns "applied" (with how many sums a key of another type refused), "done" (counted before),
 -- "gap" (something before it is missing) or "stale" (another epoch, or it is being rebuilt).
 local epoch, state, mark = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'state', ARGV[2]))
@@ -14,10 +15,15 @@ local function apply(...)
     local answer = redis.pcall(...)
     if type(answer) == 'table' and answer.err then refused = refused + 1 end
 end
-for i = 2, #KEYS, 2 do
-    local count, member = ARGV[i + 4], ARGV[i + 5]
-    apply('INCRBY', KEYS[i], count)
-    apply('ZINCRBY', KEYS[i + 1], count, member)
+local key, arg = 2, 6
+while key <= #KEYS do
+    local top, counters, action = KEYS[key], tonumber(ARGV[arg]), tonumber(ARGV[arg + 1])
+    for i = 1, counters do
+        local counter, count = KEYS[key + i], ARGV[arg + 1 + i]
+        apply('INCRBY', counter, count)
+        apply('ZINCRBY', top, count, string.sub(counter, 1, -1 - action))
+    end
+    key, arg = key + 1 + counters, arg + 2 + counters
 end
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[5])
 return {'applied', refused}

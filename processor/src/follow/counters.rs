@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use super::count::Call;
 use super::digest::Digest;
 use super::rebuild::rebuild;
 use super::steps::{Step, steps};
@@ -162,20 +163,8 @@ impl CounterFollower {
 
     /// Returns the mark after it.
     async fn apply_step(&self, digest: &Digest, step: &Step) -> Result<i64, FollowError> {
-        let mut keys = vec![ANCHOR.to_owned()];
-        let mut args = vec![
-            self.epoch.clone(),
-            self.source.number.to_string(),
-            self.start_offset.to_string(),
-            step.range.start.to_string(),
-            step.range.end.to_string(),
-        ];
-        for ((object, event_type), count) in &step.counts {
-            let [object_type, id] = digest.objects.columns(*object);
-            let [action] = digest.event_types.columns(*event_type);
-            keys.extend([keys::counter(object_type, id, action), keys::top(object_type, action)]);
-            args.extend([count.to_string(), keys::member(object_type, id)]);
-        }
+        let (source, start) = (self.source.number, self.start_offset);
+        let (keys, args) = Call::new(&self.epoch, source, start, digest, step).parts();
         let answer: (String, u64) = self
             .counters
             .count

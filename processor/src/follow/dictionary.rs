@@ -29,6 +29,7 @@ impl Dictionaries {
             enter,
             generation: generation.clone(),
             known: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
         };
         Self {
             users: of(1, include_str!("find_users.sql"), include_str!("enter_users.sql")),
@@ -74,6 +75,9 @@ struct Dictionary {
     enter: &'static str,
     generation: Generation,
     known: Mutex<Known>,
+    /// Who asks Postgres: sources meet the same new names at the same time, and two that number them wait
+    /// for each other there.
+    asking: tokio::sync::Mutex<()>,
 }
 
 impl Dictionary {
@@ -86,8 +90,12 @@ impl Dictionary {
     ) -> Result<Vec<Vec<u32>>, FollowError> {
         let generation = self.generation.current();
         let (mut numbers, mut missing) = self.known().recall(generation, names);
-        let mut found = HashMap::with_capacity(missing.len());
-        // Who loses a race for a name finds the winner's number.
+        if missing.is_empty() {
+            return Ok(numbers);
+        }
+        let _turn = self.asking.lock().await;
+        let mut found = self.known().learnt_meanwhile(generation, &mut missing);
+        // Who loses a race for a name, against another process, finds the winner's number.
         for sql in [self.find, self.enter, self.find] {
             if missing.is_empty() {
                 break;
@@ -108,11 +116,9 @@ impl Dictionary {
             let cause = anyhow::anyhow!("{} names were numbered and are not found", missing.len());
             return Err(FollowError::Unavailable(cause));
         }
-        if !found.is_empty() {
-            for (names, numbers) in names.iter().zip(&mut numbers) {
-                let unknown = names.iter().zip(&mut numbers[1..]).filter(|(_, it)| **it == 0);
-                unknown.for_each(|(name, number)| *number = found[&key(name)]);
-            }
+        for (names, numbers) in names.iter().zip(&mut numbers) {
+            let unknown = names.iter().zip(&mut numbers[1..]).filter(|(_, it)| **it == 0);
+            unknown.for_each(|(name, number)| *number = found[&key(name)]);
         }
         Ok(numbers)
     }
@@ -187,6 +193,21 @@ impl Known {
         (numbers.collect(), missing)
     }
 
+    /// Takes out of what is missing what is known by now.
+    fn learnt_meanwhile(
+        &mut self,
+        generation: i64,
+        missing: &mut HashMap<Key, &str>,
+    ) -> HashMap<Key, u32> {
+        if self.generation != generation {
+            return HashMap::new();
+        }
+        let number = |key: &Key| Some((*key, self.number(*key)?));
+        let found: HashMap<_, _> = missing.keys().filter_map(number).collect();
+        missing.retain(|key, _| !found.contains_key(key));
+        found
+    }
+
     fn number(&mut self, key: Key) -> Option<u32> {
         if let Some(number) = self.young.get(&key) {
             return Some(*number);
@@ -238,7 +259,10 @@ mod tests {
             (numbers, missing)
         };
         assert_eq!(recalled(&mut known, 1), (vec![vec![0, 0, 0], vec![0, 0]], vec![a, b]));
+        let (_, mut missing) = known.recall(1, &names);
         known.learn(1, &[(key(b), 7)]);
+        assert_eq!(known.learnt_meanwhile(1, &mut missing), HashMap::from([(key(b), 7)]));
+        assert_eq!(missing.into_values().collect::<Vec<_>>(), [a]);
         assert_eq!(recalled(&mut known, 1), (vec![vec![0, 7, 0], vec![0, 7]], vec![a]));
         assert_eq!(recalled(&mut known, 2).1, [a, b]);
         known.learn(1, &[(key(b), 7)]);

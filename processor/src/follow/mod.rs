@@ -3,10 +3,13 @@
 //!
 //! Each takes only its share of a batch: what needs no whole events does not keep them in memory.
 
+mod count;
 pub mod counters;
 pub mod dictionary;
 mod digest;
 mod entered;
+pub mod folder;
+mod object_counts;
 mod read_back;
 pub mod rebuild;
 pub mod relay;
@@ -20,8 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Pool, Transaction};
+use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -41,6 +45,8 @@ pub struct Offer {
 pub trait Share: Sized + Send + Sync + 'static {
     /// Offsets of one read-back: enough to make up for the blocks of the index it reads besides.
     const READ_BACK_STEP: i64;
+    /// The judge waits this long for memory, if that is cheaper than to read back.
+    const PATIENCE: Duration = Duration::ZERO;
 
     fn of(offer: &Offer) -> Self;
 
@@ -154,7 +160,7 @@ struct Taken<S> {
 }
 
 /// Gives one follower its share of a batch.
-type HandOver = Box<dyn Fn(&Offer) + Send + Sync>;
+type HandOver = Box<dyn Fn(&Offer) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// The judge's end of the followers of one source.
 pub struct Feeds {
@@ -183,11 +189,14 @@ impl Feeds {
         let room = S::room(&self.memory).clone();
         self.feeds.push(Box::new(move |offer| {
             let share = S::of(offer);
-            let size = u32::try_from(share.size()).unwrap_or(u32::MAX);
-            // What does not fit, and a full or closed queue, is no loss: it is read back later.
-            if let Ok(permit) = room.clone().try_acquire_many_owned(size) {
-                let _read_back_later = sender.try_send(Held { share, permit });
-            }
+            let (room, sender) = (room.clone(), sender.clone());
+            Box::pin(async move {
+                let size = u32::try_from(share.size()).unwrap_or(u32::MAX);
+                // What does not fit, and a full or closed queue, is no loss: it is read back later.
+                if let Some(permit) = acquire(room, size, S::PATIENCE).await {
+                    let _read_back_later = sender.try_send(Held { share, permit });
+                }
+            })
         }));
         Feed {
             source: source.clone(),
@@ -201,12 +210,27 @@ impl Feeds {
         }
     }
 
-    /// Hands a committed batch on. Never waits: what does not fit into memory is read back later.
-    pub fn advance(&self, judged: Judged) {
+    /// Hands a committed batch on. Waits a little at most: what does not fit into memory is read back
+    /// later.
+    pub async fn advance(&self, judged: Judged) {
         let to = judged.to;
         let offer = Offer { digest: Arc::new(Digest::of(&judged)), judged: Arc::new(judged) };
-        self.feeds.iter().for_each(|feed| feed(&offer));
+        for feed in &self.feeds {
+            feed(&offer).await;
+        }
         self.judged_to.send_replace(to);
+    }
+}
+
+async fn acquire(
+    room: Arc<Semaphore>,
+    size: u32,
+    patience: Duration,
+) -> Option<OwnedSemaphorePermit> {
+    match room.clone().try_acquire_many_owned(size) {
+        Ok(permit) => Some(permit),
+        Err(_) if patience.is_zero() => None,
+        Err(_) => timeout(patience, room.acquire_many_owned(size)).await.ok()?.ok(),
     }
 }
 

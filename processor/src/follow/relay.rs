@@ -14,6 +14,7 @@ use common::kafka::{
 use common::{topic, trace};
 use deadpool_postgres::{Pool, Transaction};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::read_back::{self, Stored};
@@ -51,6 +52,7 @@ pub struct Relay {
     /// None after a failed transaction: its state is unknown, so a new one takes over.
     producer: Option<TransactionalProducer>,
     mirrored_at: Instant,
+    mirroring: JoinSet<()>,
 }
 
 impl Relay {
@@ -73,6 +75,7 @@ impl Relay {
             start_offset,
             producer: None,
             mirrored_at: Instant::now(),
+            mirroring: JoinSet::new(),
         };
         relay.take_over().await?;
         Ok(relay)
@@ -202,29 +205,37 @@ impl Relay {
         Ok(mark)
     }
 
-    /// Lazy, since it is only needed on the day the group's offset is lost, and every write of it
-    /// waits for the judge's lock on the ledger's row.
-    async fn mirror(&mut self, to: i64) {
+    /// Lazy, since it is only needed on the day the group's offset is lost, and beside the relaying, since
+    /// every write of it waits for the judge's lock on the ledger's row.
+    fn mirror(&mut self, to: i64) {
         if self.mirrored_at.elapsed() < Self::MIRROR_EVERY {
             return;
         }
         self.mirrored_at = Instant::now();
-        let mirrored = async {
-            let client = self.pool.get().await?;
-            let statement = client.prepare_cached(include_str!("mirror_relay_mark.sql")).await?;
-            client.execute(&statement, &[&self.source.number, &to]).await?;
-            anyhow::Ok(())
-        };
-        if let Err(error) = mirrored.await {
-            warn!("the relay's mark could not be mirrored: {error:#}");
-        }
+        while self.mirroring.try_join_next().is_some() {}
+        let (pool, source) = (self.pool.clone(), self.source.number);
+        self.mirroring.spawn(async move {
+            if let Err(error) = mirror(&pool, source, to).await {
+                warn!("the relay's mark could not be mirrored: {error:#}");
+            }
+        });
     }
+}
+
+async fn mirror(pool: &Pool, source: i32, to: i64) -> anyhow::Result<()> {
+    let client = pool.get().await?;
+    let statement = client.prepare_cached(include_str!("mirror_relay_mark.sql")).await?;
+    client.execute(&statement, &[&source, &to]).await?;
+    Ok(())
 }
 
 /// The relay needs all of a batch.
 impl Share for Arc<Judged> {
     /// About 30 MiB of small events.
     const READ_BACK_STEP: i64 = 20_000;
+    /// Whole events read back cost Postgres more than to store them; a relay that stands still must not
+    /// stop the judge all the same.
+    const PATIENCE: Duration = Duration::from_millis(200);
 
     fn of(offer: &Offer) -> Self {
         offer.judged.clone()
@@ -292,7 +303,7 @@ impl Follower for Relay {
         let producer = self.producer.take().ok_or(FollowError::Moved)?;
         self.transact(&producer, judged, to).await?;
         self.producer = Some(producer);
-        self.mirror(to).await;
+        self.mirror(to);
         Ok(to)
     }
 }

@@ -13,9 +13,9 @@ use jiff::civil::{Date, date};
 
 use super::counters::Counters;
 use super::dictionary::Dictionaries;
-use super::digest::{Coded, Digest};
+use super::digest::Digest;
 use super::entered::{Entered, UserOfDay};
-use super::{FollowError, Follower, Share, statistics};
+use super::{FollowError, Follower, Share, object_counts, statistics};
 use crate::batch::Source;
 
 /// Rolls up one source.
@@ -68,7 +68,7 @@ impl Follower for Rollups {
     async fn mark(&mut self) -> Result<i64, FollowError> {
         let client = self.pool.get().await?;
         let source = &self.source.number;
-        let days = client.query(include_str!("read_source_days.sql"), &[source]).await?;
+        let days = client.query(include_str!("read_active_days.sql"), &[]).await?;
         self.show(days.iter().map(|row| row.get(0)));
         let rollups = client.query_one(include_str!("read_rollup_mark.sql"), &[source]).await?;
         let statistics =
@@ -102,11 +102,11 @@ impl Follower for Rollups {
         if moved == 0 {
             return Err(FollowError::Moved);
         }
-        self.add_object_counts(&transaction, since(marks.rollups)).await?;
+        object_counts::append(&transaction, since(marks.rollups)).await?;
         statistics::append(&transaction, &self.source, since(marks.statistics), to).await?;
         // Last, since other sources wait for who enters the same users.
         let users = self.entered.unknown(last.generation, since(marks.rollups));
-        let days = self.add_users_of_days(&transaction, &users).await?;
+        let days = add_users_of_days(&transaction, &users).await?;
         kill_point("rollups_before_commit");
         transaction.commit().await?;
         kill_point("rollups_after_commit");
@@ -123,48 +123,24 @@ impl Rollups {
             counters.days_changed(days);
         }
     }
+}
 
-    async fn add_object_counts(
-        &self,
-        on: &Transaction<'_>,
-        events: &[Coded],
-    ) -> Result<(), FollowError> {
-        // In the order of the primary key: neighbours share a page.
-        let mut counted: Vec<(u32, u32)> =
-            events.iter().filter(|it| it.object > 0).map(|it| (it.object, it.event_type)).collect();
-        counted.sort_unstable();
-        let (mut objects, mut types, mut counts) = (Vec::new(), Vec::new(), Vec::new());
-        for equal in counted.chunk_by(|one, other| one == other) {
-            objects.push(equal[0].0.cast_signed());
-            types.push(equal[0].1.cast_signed());
-            counts.push(equal.len() as i64);
-        }
-        if counts.is_empty() {
-            return Ok(());
-        }
-        let statement = on.prepare_cached(include_str!("add_object_counts.sql")).await?;
-        on.execute(&statement, &[&self.source.number, &objects, &types, &counts]).await?;
-        Ok(())
+/// Returns the days that were touched.
+async fn add_users_of_days(
+    on: &Transaction<'_>,
+    users: &[UserOfDay],
+) -> Result<BTreeSet<Date>, FollowError> {
+    if users.is_empty() {
+        return Ok(BTreeSet::new());
     }
-
-    /// Returns the days that were touched.
-    async fn add_users_of_days(
-        &self,
-        on: &Transaction<'_>,
-        users: &[UserOfDay],
-    ) -> Result<BTreeSet<Date>, FollowError> {
-        if users.is_empty() {
-            return Ok(BTreeSet::new());
-        }
-        let days: Vec<Date> = users
-            .chunk_by(|one, other| one.day() == other.day())
-            .flat_map(|of_day| repeat_n(utc_day(of_day[0].day()), of_day.len()))
-            .collect();
-        let users: Vec<i32> = users.iter().map(|it| it.user().cast_signed()).collect();
-        let statement = on.prepare_cached(include_str!("add_users_of_days.sql")).await?;
-        on.execute(&statement, &[&self.source.number, &days, &users]).await?;
-        Ok(days.into_iter().collect())
-    }
+    let days: Vec<Date> = users
+        .chunk_by(|one, other| one.day() == other.day())
+        .flat_map(|of_day| repeat_n(utc_day(of_day[0].day()), of_day.len()))
+        .collect();
+    let users: Vec<i32> = users.iter().map(|it| it.user().cast_signed()).collect();
+    let statement = on.prepare_cached(include_str!("add_users_of_days.sql")).await?;
+    on.execute(&statement, &[&days, &users]).await?;
+    Ok(days.into_iter().collect())
 }
 
 /// By days since 1970.

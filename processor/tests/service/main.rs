@@ -161,8 +161,9 @@ async fn a_counter_script_that_comes_late_twice_or_too_early_changes_nothing() {
     let _: () = tallyman.redis.hset("tm:counters", anchor.to_vec()).await.unwrap();
     let script = Script::from_lua(include_str!("../../src/follow/count.lua"));
     let count = async |epoch: &str, from: i64, to: i64| -> String {
-        let keys = ["tm:counters", "post:p1:likes", "top_posts"];
-        let args = [epoch, "7", "0", &from.to_string(), &to.to_string(), "5", "post:p1"];
+        let keys = ["tm:counters", "top_posts", "post:p1:likes"];
+        let action = ":likes".len().to_string();
+        let args = [epoch, "7", "0", &from.to_string(), &to.to_string(), "1", &action, "5"];
         let args: Vec<String> = args.map(str::to_owned).to_vec();
         let answer: (String, i64) =
             script.evalsha_with_reload(&tallyman.redis, keys.to_vec(), args).await.unwrap();

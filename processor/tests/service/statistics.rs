@@ -2,7 +2,7 @@
 
 use processor::commands;
 use processor::config::{Command, Rebuild};
-use processor::follow::statistics::fold;
+use processor::follow::folder::Deltas;
 
 use crate::installation::Installation;
 
@@ -18,12 +18,15 @@ fn action(n: u32) -> String {
 async fn fold_all(tallyman: &Installation) -> usize {
     let mut client = tallyman.pool.get().await.unwrap();
     let mut folded = 0;
-    loop {
-        match fold(&mut client).await.unwrap() {
-            0 => return folded,
-            deltas => folded += deltas,
+    for deltas in Deltas::ALL {
+        loop {
+            match deltas.fold(&mut client).await.unwrap() {
+                0 => break,
+                some => folded += some,
+            }
         }
     }
+    folded
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +78,7 @@ async fn of_rollups_and_statistics_only_what_trails_is_brought_up() {
     tallyman.drained(2_000).await;
     processor.stop().await;
     let rollups_forgotten = "
-        truncate object_counts_by_partition, users_of_days, daily_active_by_partition;
+        truncate object_count_deltas, object_counts_by_object, users_of_days;
         update rollup_marks as m set next_offset = l.start_offset from consumer_ledger as l
          where l.source = m.source";
     tallyman.execute(rollups_forgotten).await;

@@ -64,7 +64,7 @@ async fn the_processor_may_die_at_every_kill_point() -> anyhow::Result<()> {
 
 async fn processor_dies_at(point: &str, seed: u64) -> anyhow::Result<()> {
     let mut tallyman = Installation::new().await?;
-    tallyman.set("STATISTICS_FOLD_SECONDS", "1");
+    tallyman.set("FOLD_SECONDS", "1");
     // Large batches, so that counters take several steps.
     let burst = Workload::new(seed).sendings(6_000, 20);
     tallyman.kcat(&burst, Way::KcatKeyedWrongly).await?;

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use common::postgres;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use processor::follow::statistics::fold;
+use processor::follow::folder::Deltas;
 use serde_json::Value;
 use tests::Installation;
 use tests::history::{self, Asked, Happened};
@@ -38,7 +38,7 @@ impl World {
     async fn new() -> anyhow::Result<(Self, [tests::Program; 2])> {
         let mut tallyman = Installation::new().await?;
         // The test folds by itself.
-        tallyman.set("STATISTICS_FOLD_SECONDS", "100000");
+        tallyman.set("FOLD_SECONDS", "100000");
         let key = ["keys", "create", "--name", "reader", "--rights", "read"];
         let read_key = tallyman.run("gateway", &key).await?;
         let (gateway, http) = tallyman.start_gateway().await?;
@@ -62,7 +62,7 @@ impl World {
         let url = self.tallyman.servers.database_url.as_str().into();
         let config =
             common::config::PostgresConfig { database_url: url, database_connections_max: 1 };
-        fold(&mut postgres::pool(&config, "test")?.get().await?).await
+        Deltas::Statistics.fold(&mut postgres::pool(&config, "test")?.get().await?).await
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<Value> {

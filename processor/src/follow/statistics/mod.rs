@@ -11,8 +11,7 @@ use common::stats::{day_of_slot, delta};
 use deadpool_postgres::Transaction;
 use jiff::civil::Date;
 
-use self::fold::fold_what_is_due;
-pub use self::fold::{fold, keep_folded};
+pub use self::fold::{EVENTS_MAX, fold};
 pub use self::rebuild::rebuild;
 use super::digest::Coded;
 use super::rollups::utc_day;

@@ -7,10 +7,10 @@ use common::kafka::TopicPartition;
 use deadpool_postgres::Pool;
 use tracing::info;
 
-use super::fold_what_is_due;
 use crate::batch::Source;
 use crate::config::InputFormat;
 use crate::follow::digest::Digest;
+use crate::follow::folder::fold_what_is_due;
 use crate::follow::rollups::Rollups;
 use crate::follow::{FollowError, Follower, Share, read_back};
 
