@@ -55,6 +55,11 @@ metrics! {
         aggregates_stored_total: IntCounterVec["sink"],
         /// Windows that a sink refused as they are; only the topic has them.
         aggregates_refused_total: IntCounterVec["sink"],
+        /// Windows that came for the table when they were older than it keeps them; only the topic has
+        /// them.
+        aggregates_expired_total: IntCounter,
+        /// Rows that retention removed from the table of windows.
+        aggregates_removed_total: IntCounter,
         /// Notifications written to the history, copies included.
         history_rows_total: IntCounter,
         /// Notifications that Postgres refused as they are; they are only in the topic.

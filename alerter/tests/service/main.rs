@@ -6,6 +6,7 @@
 mod aggregates;
 mod history;
 mod milestones;
+mod retention;
 mod spikes;
 mod takeover;
 mod world;

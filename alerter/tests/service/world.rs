@@ -261,6 +261,11 @@ impl World {
         self.query(&format!("select {columns} from notifications order by id")).await
     }
 
+    /// Connections of the test's own.
+    pub fn pool(&self) -> deadpool_postgres::Pool {
+        common::postgres::pool(&self.config().postgres, "alerter").unwrap()
+    }
+
     pub async fn query(&self, statement: &str) -> Vec<tokio_postgres::Row> {
         connect(&self.database_url).await.query(statement, &[]).await.unwrap()
     }

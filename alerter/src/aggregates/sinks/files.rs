@@ -156,6 +156,18 @@ mod tests {
     }
 
     #[test]
+    fn all_but_the_newest_may_be_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |from, to| directory.path().join(name(PREFIX, from, to));
+        for (from, to) in [(0, 7), (7, 12), (12, 30)] {
+            write(&at(from, to), b"a\n").unwrap();
+        }
+        fs::remove_file(at(0, 7)).unwrap();
+        fs::remove_file(at(7, 12)).unwrap();
+        assert_eq!(take(directory.path(), PREFIX.to_owned()).unwrap().1, Some(30));
+    }
+
+    #[test]
     fn a_partition_has_one_owner_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
         let first = take(directory.path(), PREFIX.to_owned()).unwrap();

@@ -4,6 +4,7 @@
 
 mod files;
 mod postgres;
+pub mod retention;
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aggregates::sinks::files::Files;
 use crate::aggregates::sinks::postgres::Postgres;
+use crate::aggregates::sinks::retention::{Remover, Retention};
 use crate::delivery::subscriber::{Place, Subscription};
 use crate::metrics::AlerterMetrics;
 
@@ -47,8 +49,13 @@ pub struct SinkConfig {
     /// counts from then on.
     #[arg(long, env = "AGGREGATE_SINKS", value_delimiter = ',', default_value = "kafka,postgres")]
     pub aggregate_sinks: Vec<Sink>,
+    /// Days for which the table keeps a window after its start, 0: for ever. What comes for an older
+    /// one is not stored there. By default two years can be compared, with a month to look at it.
+    #[arg(long, env = "AGGREGATE_RETENTION_DAYS", default_value_t = 400)]
+    pub aggregate_retention_days: u32,
     /// The directory of the sink `files`, one for all instances of the group: NDJSON compressed
-    /// with zstd, named by topic, partition and offsets.
+    /// with zstd, named by topic, partition and offsets. Nothing removes them; you may, but for the
+    /// newest of each partition, whose name says how far it is, and those that begin with a dot.
     #[arg(long, env = "AGGREGATE_FILES", value_name = "DIRECTORY")]
     pub aggregate_files: Option<PathBuf>,
     /// A file holds what was told within so many seconds, or 16 MiB.
@@ -115,12 +122,18 @@ pub async fn follow(following: Following<'_>) -> anyhow::Result<Vec<Follower>> {
         match sink {
             Sink::Kafka | Sink::None => {}
             Sink::Postgres => {
-                let place = Postgres::new(
-                    following.kafka.clone(),
-                    following.pool.clone(),
-                    following.metrics.clone(),
-                );
+                let pool = following.pool.clone();
+                let metrics = following.metrics.clone();
+                let retention = Retention { days: following.config.aggregate_retention_days };
+                let place = Postgres {
+                    kafka: following.kafka.clone(),
+                    pool: pool.clone(),
+                    retention,
+                    metrics: metrics.clone(),
+                };
                 followers.push(following.follower(*sink, place, following.limits).await?);
+                let remover = Remover { pool, retention, metrics };
+                followers.push(Box::new(|shutdown| Box::pin(remover.run(shutdown))));
             }
             Sink::Files => {
                 let directory = following.config.aggregate_files.as_deref();

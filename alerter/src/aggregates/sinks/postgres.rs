@@ -5,17 +5,20 @@ use common::config::KafkaConfig;
 use common::failpoint::kill_point;
 use common::kafka::{RecordBatch, TopicId, TopicPartition, topic_id};
 use deadpool_postgres::{Pool, Transaction};
+use jiff::Timestamp;
 use serde_json::Value;
 use tracing::error;
 
+use crate::aggregates::sinks::retention::Retention;
 use crate::delivery::is_about_the_rows;
 use crate::delivery::subscriber::Place;
 use crate::metrics::AlerterMetrics;
 
 pub struct Postgres {
-    kafka: KafkaConfig,
-    pool: Pool,
-    metrics: AlerterMetrics,
+    pub kafka: KafkaConfig,
+    pub pool: Pool,
+    pub retention: Retention,
+    pub metrics: AlerterMetrics,
 }
 
 /// A partition of a topic that another of the same name cannot be taken for.
@@ -25,10 +28,6 @@ pub struct Held {
 }
 
 impl Postgres {
-    pub fn new(kafka: KafkaConfig, pool: Pool, metrics: AlerterMetrics) -> Self {
-        Self { kafka, pool, metrics }
-    }
-
     fn stored(&self, rows: u64) {
         self.metrics.aggregates_stored_total.with_label_values(&["postgres"]).inc_by(rows);
     }
@@ -71,49 +70,55 @@ impl Place for Postgres {
             [topic_id, &source.partition, &source.topic, &batch.from, &batch.to];
         let moved = transaction.execute(&statement, &parameters).await?;
         ensure!(moved == 1, "another instance has stored what lies behind offset {}", batch.from);
-        self.upsert(&mut transaction, &windows).await?;
+        let expired = self.upsert(&mut transaction, &windows).await?;
         kill_point("aggregates_postgres_before_commit");
         transaction.commit().await?;
         kill_point("aggregates_postgres_after_commit");
-        self.stored(windows.len() as u64);
+        self.metrics.aggregates_expired_total.inc_by(expired);
+        self.stored(windows.len() as u64 - expired);
         Ok(())
     }
 }
 
 impl Postgres {
-    /// All at once; one by one when some are refused, so that the others are stored.
+    /// All at once; one by one when some are refused, so that the others are stored. Returns how
+    /// many were left out because the table no longer keeps their like.
     async fn upsert(
         &self,
         transaction: &mut Transaction<'_>,
         windows: &[(i64, Value)],
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<u64> {
+        let horizon = self.retention.horizon(Timestamp::now());
         let values: Vec<_> = windows.iter().map(|(_, window)| window).collect();
-        if try_upsert(transaction, &values).await?.is_ok() {
-            return Ok(());
+        if let Ok(expired) = try_upsert(transaction, &values, horizon).await? {
+            return Ok(expired);
         }
+        let mut expired = 0;
         for (offset, window) in windows {
-            if let Err(error) = try_upsert(transaction, &[window]).await? {
-                self.refused(*offset, &error);
+            match try_upsert(transaction, &[window], horizon).await? {
+                Ok(one) => expired += one,
+                Err(error) => self.refused(*offset, &error),
             }
         }
-        Ok(())
+        Ok(expired)
     }
 }
 
-/// What the rows are refused for, or none; the transaction goes on either way.
+/// How many are left out, or what the rows are refused for; the transaction goes on either way.
 async fn try_upsert(
     transaction: &mut Transaction<'_>,
     windows: &[&Value],
-) -> Result<Result<(), tokio_postgres::Error>, tokio_postgres::Error> {
+    horizon: Option<Timestamp>,
+) -> Result<Result<u64, tokio_postgres::Error>, tokio_postgres::Error> {
     if windows.is_empty() {
-        return Ok(Ok(()));
+        return Ok(Ok(0));
     }
     let inside = transaction.savepoint("windows").await?;
     let statement = inside.prepare_cached(include_str!("upsert_aggregates.sql")).await?;
-    match inside.execute(&statement, &[&windows]).await {
-        Ok(_rows) => {
+    match inside.query_one(&statement, &[&windows, &horizon]).await {
+        Ok(row) => {
             inside.commit().await?;
-            Ok(Ok(()))
+            Ok(Ok(row.get::<_, i64>(0) as u64))
         }
         Err(refused) if is_about_the_rows(&refused) => {
             inside.rollback().await?;
