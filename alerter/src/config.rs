@@ -272,6 +272,11 @@ mod tests {
         assert!(plan(&["--aggregate-sinks", "none"]).unwrap().is_none());
         assert!(plan(&["--aggregate-sinks", "none,kafka"]).is_err());
         assert!(plan(&["--aggregate-sinks", "files"]).is_err(), "without a directory");
+        let place = ["--aggregate-sinks", "parquet", "--aggregate-parquet", "s3://bucket/windows"];
+        let refusal = plan(&place).err().map(|error| error.to_string()).unwrap_or_default();
+        let how = "--features parquet";
+        assert_eq!(refusal.contains(how), cfg!(not(feature = "parquet")), "{refusal}");
+        assert!(plan(&["--aggregate-sinks", "parquet"]).is_err(), "without a place");
         let several = plan(&["--aggregate-window-seconds", "90,60,3600,60"]).unwrap().unwrap();
         assert_eq!(*several.sizes_ms, [60_000, 90_000, 3_600_000]);
         assert_eq!(several.slot_ms(), 30_000);

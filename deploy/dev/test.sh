@@ -42,6 +42,18 @@ with_servers() {
 # More at a time than there are cores: they wait more than they compute.
 cargo_test() { RUST_TEST_THREADS=${RUST_TEST_THREADS-4} phase "$1" cargo test --release --workspace "${@:2}"; }
 
+# What is not built in by default: the sink of windows that needs a store speaking S3.
+test_parquet() {
+  local features=(--features 'alerter/parquet,tests/parquet') port
+  fetch_s3
+  port=$(free_ports 1)
+  deploy/native/s3.sh start "$private/s3" "$port"
+  export AWS_ENDPOINT_URL=http://127.0.0.1:$port AWS_ALLOW_HTTP=true AWS_REGION=us-east-1
+  export AWS_ACCESS_KEY_ID=tallyman AWS_SECRET_ACCESS_KEY=tallyman
+  phase 'clippy parquet' cargo clippy --quiet --release --workspace --all-targets "${features[@]}" -- -D warnings
+  cargo_test parquet "${features[@]}" parquet::
+}
+
 for it; do
   case $it in soak) later "./dev test soak" ;; -*) misuse "./dev test does not know $it" ;; esac
 done
@@ -54,6 +66,7 @@ case ${1-} in
     build
     with_servers
     cargo_test tests
+    if [ "${1-}" = all ]; then test_parquet; fi
     ;;
   lint) lint ;;
   unit) cargo_test unit --lib --bins ;;
@@ -61,6 +74,10 @@ case ${1-} in
     build
     with_servers
     cargo_test service --test '*'
+    ;;
+  parquet)
+    with_servers
+    test_parquet
     ;;
   *)
     with_servers

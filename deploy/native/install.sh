@@ -92,6 +92,18 @@ install_clients() {
     cp "$1/package-lock.json" "$1/requirements.txt" "$2"
 }
 
+# A server that speaks S3, and a reader of Parquet that is not ours.
+fetch_s3() {
+  local version=0.14.1
+  if [ "$(.dev/s3/bin/s3s-fs --version 2>/dev/null)" != "s3s-fs $version" ]; then
+    say install "s3s-fs $version by Cargo (log: .dev/log/s3.log)"
+    cargo install s3s-fs --version "$version" --locked --features binary --root .dev/s3 >.dev/log/s3.log 2>&1 ||
+      fail "the S3 server could not be built" "$(tail -n 5 .dev/log/s3.log)"
+  fi
+  .dev/clients/venv/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements-parquet.txt \
+    >>.dev/log/s3.log 2>&1 || fail "pyarrow could not be installed" "$(tail -n 5 .dev/log/s3.log)"
+}
+
 has_node() {
   command -v npm >/dev/null && node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::eventually;
 use crate::installation::Installation;
+use crate::{eventually, script};
 
 /// (start of the minute, source, type, object type) → count and users.
 type Windows = BTreeMap<[String; 4], (i64, i64)>;
@@ -33,6 +33,9 @@ impl Installation {
         .await?;
         if let Some(directory) = self.files_of_windows() {
             self.expect_files_of_windows(&directory).await?;
+        }
+        if let Some(place) = self.setting("AGGREGATE_PARQUET") {
+            self.expect_parquet_of_windows(place).await?;
         }
         let counted: i64 = expected.values().map(|(count, _)| count).sum();
         println!("{}: {} windows, {counted} events in them", self.id, expected.len());
@@ -68,8 +71,42 @@ impl Installation {
     }
 
     fn files_of_windows(&self) -> Option<PathBuf> {
-        let setting = self.settings.iter().rfind(|(name, _)| name == "AGGREGATE_FILES");
-        setting.map(|(_, directory)| PathBuf::from(directory))
+        self.setting("AGGREGATE_FILES").map(PathBuf::from)
+    }
+
+    /// Sends windows to the topic, the table and the store of `./dev test parquet`.
+    pub fn set_parquet(&mut self) {
+        self.set("AGGREGATE_SINKS", "kafka,postgres,parquet");
+        self.set("AGGREGATE_FILE_SECONDS", "1");
+        self.set("AGGREGATE_PARQUET", &format!("s3://tallyman/{}", self.id));
+    }
+
+    fn setting(&self, name: &str) -> Option<&str> {
+        let setting = self.settings.iter().rfind(|(set, _)| set == name);
+        setting.map(|(_, value)| value.as_str())
+    }
+
+    /// Waits until Parquet holds each record of the topic, once, as pyarrow reads it.
+    async fn expect_parquet_of_windows(&self, place: &str) -> anyhow::Result<()> {
+        let records = self.read("action-aggregates").await?;
+        let expected: Vec<_> = records
+            .iter()
+            .map(|record| Ok(((record.partition, record.offset), record.json()?)))
+            .collect::<anyhow::Result<_>>()?;
+        let held = eventually("Parquet holds the windows", CLOSED_WITHIN, async || {
+            let read = script::command("parquet.py")?.arg(place).output().await?;
+            ensure!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+            let mut rows = Vec::new();
+            for line in read.stdout.lines() {
+                let (partition, offset, window) = serde_json::from_str(&line?)?;
+                rows.push(((partition, offset), window));
+            }
+            rows.sort_by_key(|(at, _): &((i32, i64), Value)| *at);
+            let (found, wanted) = (rows.len(), expected.len());
+            ensure!(rows == expected, "{found} rows of Parquet, {wanted} records in the topic");
+            Ok(())
+        });
+        held.await.map_err(|error| self.with_logs(&error))
     }
 
     /// Waits until the files hold each record of the topic, once.

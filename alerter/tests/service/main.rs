@@ -6,6 +6,8 @@
 mod aggregates;
 mod history;
 mod milestones;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod retention;
 mod spikes;
 mod takeover;

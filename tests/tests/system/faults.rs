@@ -134,14 +134,19 @@ async fn an_import_waits_for_a_broker_that_crashed() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_alerter_may_die_at_every_kill_point() -> anyhow::Result<()> {
     let seed = seed("the_alerter_may_die_at_every_kill_point");
-    let cases = ALERTER_KILL_POINTS.map(|point| (point, alerter_dies_at(point, seed)));
+    let dies = async |point| alerter_dies_at(with_all_sinks().await?, point, seed).await;
+    let cases = ALERTER_KILL_POINTS.map(|point| (point, dies(point)));
     all_hold(cases).await?;
     Ok(())
 }
 
-async fn alerter_dies_at(point: &str, seed: u64) -> anyhow::Result<()> {
+async fn with_all_sinks() -> anyhow::Result<Installation> {
     let mut tallyman = Installation::new().await?;
     tallyman.set_all_sinks();
+    Ok(tallyman)
+}
+
+pub async fn alerter_dies_at(tallyman: Installation, point: &str, seed: u64) -> anyhow::Result<()> {
     let burst = Workload::new(seed).sendings(4_000, 20);
     tallyman.kcat(&burst, Way::KcatWithoutKeys).await?;
     let mut processor = tallyman.start_processor()?;
@@ -166,16 +171,20 @@ async fn processors_and_alerters_may_die_at_any_moment_under_load() -> anyhow::R
     let (rounds, rate) = if is_long() { (40, 1_500) } else { (5, 600) };
     let cases = [1, 2, 3, 4, 5].map(|it| {
         let seed = seed + it;
-        (format!("TALLYMAN_SEED={seed}"), random_kills(seed, rounds, rate))
+        let kills = async move { random_kills(with_all_sinks().await?, seed, rounds, rate).await };
+        (format!("TALLYMAN_SEED={seed}"), kills)
     });
     all_hold(cases).await?;
     Ok(())
 }
 
-async fn random_kills(seed: u64, rounds: usize, rate: usize) -> anyhow::Result<()> {
+pub async fn random_kills(
+    tallyman: Installation,
+    seed: u64,
+    rounds: usize,
+    rate: usize,
+) -> anyhow::Result<()> {
     let mut random = Random::of(seed);
-    let mut tallyman = Installation::new().await?;
-    tallyman.set_all_sinks();
     let (mut gateway, http) = tallyman.start_gateway().await?;
     let mut processors = [tallyman.start_processor()?, tallyman.start_processor()?];
     let mut alerter = tallyman.start_alerter()?;
@@ -385,7 +394,7 @@ async fn stop_inside_a_transaction(
 }
 
 /// Runs each case to its end, as many at a time as there are places; then names those that failed.
-async fn all_hold<N: std::fmt::Display>(
+pub async fn all_hold<N: std::fmt::Display>(
     cases: impl IntoIterator<Item = (N, impl Future<Output = anyhow::Result<()>>)>,
 ) -> anyhow::Result<()> {
     let cases = cases.into_iter().map(async |(name, case)| {

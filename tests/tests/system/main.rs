@@ -7,4 +7,6 @@ mod descriptions;
 mod faults;
 mod flow;
 mod page;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod statistics;

@@ -3,6 +3,8 @@
 //! A further sink is a file beside these, a name in [`Sink`] and a line in [`follow`].
 
 mod files;
+#[cfg(feature = "parquet")]
+pub mod parquet;
 mod postgres;
 pub mod retention;
 
@@ -20,6 +22,8 @@ use deadpool_postgres::Pool;
 use tokio_util::sync::CancellationToken;
 
 use crate::aggregates::sinks::files::Files;
+#[cfg(feature = "parquet")]
+use crate::aggregates::sinks::parquet::Parquet;
 use crate::aggregates::sinks::postgres::Postgres;
 use crate::aggregates::sinks::retention::{Remover, Retention};
 use crate::delivery::subscriber::{Place, Subscription};
@@ -31,6 +35,7 @@ pub enum Sink {
     Kafka,
     Postgres,
     Files,
+    Parquet,
     None,
 }
 
@@ -45,8 +50,8 @@ impl Sink {
 #[derive(Debug, Clone, Args)]
 pub struct SinkConfig {
     /// Where counts and users per window go, by comma: the topic `action-aggregates` (kafka), the
-    /// table `action_aggregates` (postgres), a directory (files); or none. What is switched on
-    /// counts from then on.
+    /// table `action_aggregates` (postgres), a directory (files), a store that speaks S3 (parquet,
+    /// where it is built in); or none. What is switched on counts from then on.
     #[arg(long, env = "AGGREGATE_SINKS", value_delimiter = ',', default_value = "kafka,postgres")]
     pub aggregate_sinks: Vec<Sink>,
     /// Days for which the table keeps a window after its start, 0: for ever. What comes for an older
@@ -58,7 +63,14 @@ pub struct SinkConfig {
     /// newest of each partition, whose name says how far it is, and those that begin with a dot.
     #[arg(long, env = "AGGREGATE_FILES", value_name = "DIRECTORY")]
     pub aggregate_files: Option<PathBuf>,
-    /// A file holds what was told within so many seconds, or 16 MiB.
+    /// Where the sink `parquet` puts its files: s3://BUCKET/PATH or file:///DIRECTORY. S3's region,
+    /// keys and endpoint are in its usual variables (AWS_REGION, AWS_ACCESS_KEY_ID,
+    /// AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_ALLOW_HTTP …); it must honour If-None-Match. You
+    /// may remove files that are more than a day old, but for the newest of each partition: its
+    /// footer says how far it is.
+    #[arg(long, env = "AGGREGATE_PARQUET", value_name = "URL")]
+    pub aggregate_parquet: Option<String>,
+    /// A file of either sink holds what was told within so many seconds, or 16 MiB of it.
     #[arg(long, env = "AGGREGATE_FILE_SECONDS", default_value_t = 60,
           value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub aggregate_file_seconds: u64,
@@ -79,6 +91,18 @@ impl SinkConfig {
             !sinks.contains(&Sink::Files) || self.aggregate_files.is_some(),
             "the sink files needs a directory (AGGREGATE_FILES)"
         );
+        if sinks.contains(&Sink::Parquet) {
+            ensure!(
+                cfg!(feature = "parquet"),
+                "this alerter was built without the sink parquet; one with it is built by \
+                 `cargo build --release -p alerter --features parquet`"
+            );
+            let place = self.aggregate_parquet.as_deref().unwrap_or_default();
+            ensure!(
+                place.starts_with("s3://") || place.starts_with("file:///"),
+                "the sink parquet needs s3://BUCKET/PATH or file:///DIRECTORY (AGGREGATE_PARQUET)"
+            );
+        }
         Ok(sinks)
     }
 
@@ -145,6 +169,18 @@ pub async fn follow(following: Following<'_>) -> anyhow::Result<Vec<Follower>> {
                 let limits = following.config.file_limits();
                 followers.push(following.follower(*sink, place, limits).await?);
             }
+            #[cfg(feature = "parquet")]
+            Sink::Parquet => {
+                let place = Parquet::new(
+                    following.kafka.clone(),
+                    following.config.aggregate_parquet.as_deref().unwrap_or_default(),
+                    following.metrics.clone(),
+                )?;
+                let limits = following.config.file_limits();
+                followers.push(following.follower(*sink, place, limits).await?);
+            }
+            #[cfg(not(feature = "parquet"))]
+            Sink::Parquet => unreachable!("refused with the settings"),
         }
     }
     Ok(followers)
