@@ -55,7 +55,8 @@ pub struct SinkConfig {
     #[arg(long, env = "AGGREGATE_SINKS", value_delimiter = ',', default_value = "kafka,postgres")]
     pub aggregate_sinks: Vec<Sink>,
     /// Days for which the table keeps a window after its start, 0: for ever. What comes for an older
-    /// one is not stored there. By default two years can be compared, with a month to look at it.
+    /// one is not stored there. By default a day can be compared with that of the year before, and
+    /// there is a month to look at it.
     #[arg(long, env = "AGGREGATE_RETENTION_DAYS", default_value_t = 400)]
     pub aggregate_retention_days: u32,
     /// The directory of the sink `files`, one for all instances of the group: NDJSON compressed
