@@ -134,6 +134,7 @@ async fn watching(
         limits: config.batch.read_limits(),
         quiet_ms: rules.timing.quiet_ms,
         offsets,
+        undecided: GroupOffsets::undecided(kafka, &config.alerter_group)?,
         metrics: metrics.of_watching(),
         taking: Taking::new(context.readiness.clone(), "partitions"),
         begin: Box::new(move |now| Watching {
@@ -162,6 +163,7 @@ async fn summing(
     let kafka = &config.kafka;
     let group = format!("{}-totals", config.alerter_group);
     let offsets = GroupOffsets::of(kafka, &group)?;
+    let undecided = GroupOffsets::undecided(kafka, &group)?;
     let partition_count = prepare_topics(kafka, &offsets, &topic::PARTIALS, &topic::TOTALS).await?;
     let result = sinks::result_topic(config.aggregates.sinks.sinks()?);
     ensure_topics(kafka, &[result]).await?;
@@ -176,6 +178,7 @@ async fn summing(
         limits: ReadLimits { age_max: GATHERED_FOR, ..config.batch.read_limits() },
         quiet_ms: plan.timing.quiet_ms,
         offsets,
+        undecided,
         metrics: metrics.of_summing(),
         taking: Taking::new(context.readiness.clone(), "windows"),
         begin: Box::new(move |now| Summing {

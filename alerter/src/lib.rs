@@ -15,6 +15,7 @@ pub mod position;
 pub mod readiness;
 pub mod rules;
 pub mod state;
+pub mod state_log;
 pub mod watch;
 pub mod watching;
 pub mod windows;

@@ -7,8 +7,8 @@ use anyhow::ensure;
 use common::config::KafkaConfig;
 use common::failpoint::kill_point;
 use common::kafka::{
-    GroupOffsets, Headers, KafkaError, Outgoing, PartitionReader, Partitions, RangeReader,
-    ReadLimits, Record, TopicPartition, TransactionError, TransactionalProducer,
+    GroupOffsets, Headers, KafkaError, Outgoing, PartitionReader, Partitions, ReadLimits, Record,
+    TopicPartition, TransactionError, TransactionalProducer,
 };
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ use crate::metrics::PartitionMetrics;
 use crate::position::{self, Torn};
 use crate::readiness::{Begun, Taking};
 use crate::state::UnreadableState;
+use crate::state_log::{RestoreError, StateLog};
 use crate::windows::{Clock, Now};
 
 /// What is known of one partition and made of its records. It lives in memory and in the state
@@ -81,6 +82,8 @@ pub struct Shared<T> {
     pub limits: ReadLimits,
     pub quiet_ms: i64,
     pub offsets: GroupOffsets,
+    /// The same without waiting for transactions.
+    pub undecided: GroupOffsets,
     pub metrics: PartitionMetrics,
     pub taking: Taking,
     /// Makes the task of a partition, which knows nothing yet.
@@ -104,8 +107,8 @@ enum Lost {
     #[error("the log begins at {low}, after our position {next}")]
     Behind { next: i64, low: i64 },
     #[error(
-        "the state is that of offset {}, the group's offset is {}: the state's last records are not \
-         there yet; if the offset was moved by hand, delete it",
+        "the state is that of offset {}, the group's offset is {}: the state has lost its last \
+         records, or the offset was moved by hand; delete the offset to go on from the state",
         .0.restored, .0.committed
     )]
     Torn(Torn),
@@ -118,6 +121,16 @@ impl From<TransactionError> for Lost {
         match error {
             TransactionError::Fenced => Self::Fenced,
             TransactionError::Failed(source) => Self::Transaction(source),
+        }
+    }
+}
+
+impl From<RestoreError> for Lost {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Kafka(error) => error.into(),
+            RestoreError::Transaction(error) => error.into(),
+            RestoreError::Unreadable(error) => error.into(),
         }
     }
 }
@@ -204,17 +217,19 @@ impl<T: Task> Partition<T> {
         worked.map(|()| Left::Opened)
     }
 
-    /// The order is the point: once the former owner is fenced, the committed offset is final, and
-    /// all the state that belongs to it lies before the end of the state topic; the position in it
-    /// proves that.
+    /// The order is the point: once the former owner is fenced, all of its state lies before the end
+    /// of the state topic. The group's offset, which may be undecided for ever, is not waited for:
+    /// it only warns of a state that was lost.
     async fn take(&self) -> Result<Taken<T>, Lost> {
-        let Shared { kafka, group, offsets, metrics, .. } = &*self.shared;
+        let Shared { kafka, group, offsets, undecided, metrics, begin, .. } = &*self.shared;
         let begun = Instant::now();
         let transactional_id = format!("{group}/{}", self.source);
         let producer =
             TransactionalProducer::fence(kafka, &transactional_id, offsets.clone()).await?;
-        let committed = offsets.committed(&self.source).await?;
-        let (task, restored) = self.restore().await?;
+        let mut task = begin(now());
+        let restored = self.state_log().restore(&producer, |record| task.restore(record)).await?;
+        task.resume(now());
+        let committed = undecided.committed(&self.source).await?;
         let next = self.start(position::agreed(committed, restored).map_err(Lost::Torn)?).await?;
         metrics.restore_seconds.observe(begun.elapsed().as_secs_f64());
         info!(source = %self.source, next, remembers = task.size(), "partition taken");
@@ -237,29 +252,11 @@ impl<T: Task> Partition<T> {
         Ok(committed.max(marks.low))
     }
 
-    /// What the state topic holds of the partition, and of which offset that is.
-    async fn restore(&self) -> Result<(T, Option<i64>), Lost> {
-        let Shared { kafka, state_topic, offsets, begin, .. } = &*self.shared;
-        let source =
+    fn state_log(&self) -> StateLog<'_> {
+        let Shared { kafka, state_topic, offsets, undecided, .. } = &*self.shared;
+        let partition =
             TopicPartition { topic: state_topic.clone(), partition: self.source.partition };
-        let end = offsets.watermarks(&source).await?;
-        let mut task = begin(now());
-        let mut reader = RangeReader::open(kafka, &source, end.low..end.high)?;
-        let mut progress = Progress::new();
-        let mut position = None;
-        while let Some(records) = reader.next().await? {
-            progress.add(&source, records.len(), end.high);
-            for record in &records {
-                match (record.key.as_deref(), record.value.as_deref()) {
-                    (Some(key), Some(value)) if key == position::KEY.as_bytes() => {
-                        position = Some(position::decode(value)?);
-                    }
-                    _ => task.restore(record)?,
-                }
-            }
-        }
-        task.resume(now());
-        Ok((task, position))
+        StateLog { kafka, source: &self.source, partition, offsets, undecided }
     }
 
     async fn work(
@@ -340,10 +337,12 @@ impl<T: Task> Partition<T> {
             producer.send(&record).await?;
         }
         kill_point(T::KILL_POINTS.in_transaction);
+        let log = self.state_log();
         for (key, value) in &states {
-            self.keep(producer, key, value.as_deref()).await?;
+            log.keep(producer, key, value.as_deref()).await?;
         }
-        self.keep(producer, position::KEY, Some(&position::encode(taken.next))).await?;
+        // The last of its records: it tells that the others are there.
+        log.keep(producer, position::KEY, Some(&position::encode(taken.next))).await?;
         kill_point(T::KILL_POINTS.before_commit);
         producer.commit(&self.source, taken.next).await?;
         kill_point(T::KILL_POINTS.after_commit);
@@ -353,24 +352,6 @@ impl<T: Task> Partition<T> {
         metrics.transaction_seconds.observe(begun.elapsed().as_secs_f64());
         metrics.states_written_total.inc_by(states.len() as u64);
         Ok(())
-    }
-
-    /// Writes a record of the state, which lies in the partition of the same number.
-    async fn keep(
-        &self,
-        producer: &TransactionalProducer,
-        key: &str,
-        value: Option<&[u8]>,
-    ) -> Result<(), Lost> {
-        const NO_HEADERS: &Headers = &Headers(Vec::new());
-        let record = Outgoing {
-            topic: &self.shared.state_topic,
-            partition: Some(self.source.partition),
-            key: Some(key.as_bytes()),
-            value,
-            headers: NO_HEADERS,
-        };
-        Ok(producer.send(&record).await?)
     }
 }
 
@@ -399,26 +380,6 @@ struct Quiet {
     asked_ms: i64,
     is_at_end: bool,
     committed: i64,
-}
-
-/// Says how far a long restore has come.
-struct Progress {
-    records: usize,
-    said: Instant,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self { records: 0, said: Instant::now() }
-    }
-
-    fn add(&mut self, source: &TopicPartition, records: usize, end: i64) {
-        self.records += records;
-        if self.said.elapsed() >= Duration::from_secs(2) {
-            self.said = Instant::now();
-            info!(%source, records = self.records, end, "restoring");
-        }
-    }
 }
 
 fn report(source: &TopicPartition, lost: &Lost) {

@@ -24,6 +24,23 @@ pub fn decode(value: &[u8]) -> Result<i64, UnreadableState> {
     Ok(read.map_err(damaged)?.next)
 }
 
+/// How to end a transaction on the state of which Kafka has lost the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    Commit(i64),
+    Abort,
+}
+
+/// The position is the last record of a transaction: where the undecided ones do not end with it
+/// (`left`), nobody has asked to commit them. Where they do, whoever wrote them was about to; only a
+/// group's offset before it tells that this was refused.
+pub fn ending(left: Option<i64>, committed: Option<i64>) -> Ending {
+    match left {
+        Some(next) if committed.is_none_or(|committed| next <= committed) => Ending::Commit(next),
+        _ => Ending::Abort,
+    }
+}
+
 /// A state and a group's offset that are not of the same moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Torn {
@@ -31,9 +48,9 @@ pub struct Torn {
     pub restored: i64,
 }
 
-/// Where to go on. The position decides, since the state is of its moment. The group's offset, of
-/// the same transaction, tells whether the state could be restored to its end: a broker that comes
-/// back may hold back the last of it for a while. One that was lost or moved back is no harm.
+/// Where to go on. The position decides, since the state is of its moment. A group's offset beyond
+/// it, of a transaction that is over, tells that the state has lost its end. One that was lost, moved
+/// back or is not decided yet is no harm.
 pub fn agreed(committed: Option<i64>, restored: Option<i64>) -> Result<Option<i64>, Torn> {
     match (committed, restored) {
         (Some(committed), restored) if committed > restored.unwrap_or(0) => {
@@ -53,6 +70,16 @@ mod tests {
         let mut key = String::new();
         crate::state::write_key("", "position", &mut key);
         assert_ne!(key, KEY);
+    }
+
+    #[test]
+    fn what_hangs_is_committed_if_it_is_whole_and_the_group_has_not_refused_it() {
+        assert_eq!(ending(Some(10), None), Ending::Commit(10), "the offset hangs too");
+        assert_eq!(ending(Some(10), Some(10)), Ending::Commit(10), "the offset is committed");
+        assert_eq!(ending(Some(10), Some(12)), Ending::Commit(10), "and what came after it");
+        assert_eq!(ending(Some(10), Some(8)), Ending::Abort, "the offset was undone");
+        assert_eq!(ending(None, None), Ending::Abort, "it was never finished");
+        assert_eq!(ending(None, Some(8)), Ending::Abort);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use common::kafka::{GroupOffsets, TopicPartition, TransactionalProducer, ensure_topics};
+use common::notification::Rule;
 use common::topic;
 
 use crate::world::{World, likes, now_ms};
@@ -106,6 +107,28 @@ async fn a_group_whose_offsets_are_lost_counts_nothing_again() {
     for _ in 4..19 {
         world.send(&round()).await;
     }
+    world.wait_consumed().await;
+    alerter.stop().await;
+    world.settle().await;
+    assert_eq!(world.milestones().await, expected(19), "95 likes: the hundredth is not reached");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_offset_that_stays_undecided_holds_no_partition_back() {
+    let world = World::with_partitions(1).await;
+    let alerter = world.start().await;
+    world.send(&round()).await;
+    world.wait_consumed().await;
+    alerter.stop().await;
+    world.leave_offset_undecided().await;
+    let alerter = world.start().await;
+    for _ in 1..19 {
+        world.send(&round()).await;
+    }
+    for post in 0..POSTS {
+        world.wait_told(Rule::Milestone, &format!("post/{post}")).await;
+    }
+    world.decide_offset().await;
     world.wait_consumed().await;
     alerter.stop().await;
     world.settle().await;

@@ -15,9 +15,11 @@ use common::kafka::{
 use common::notification::{Notification, Rule};
 use common::topic;
 use jiff::Timestamp;
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -201,6 +203,35 @@ impl World {
             deleted[0].is_ok().then_some(())
         })
         .await;
+    }
+
+    /// Leaves the group's offset of the first partition in a transaction that nobody ends.
+    pub async fn leave_offset_undecided(&self) {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &self.kafka.kafka_brokers);
+        let mut producer = client.clone();
+        producer.set("transactional.id", self.stranger()).set("transaction.timeout.ms", "600000");
+        let producer: BaseProducer = producer.create().unwrap();
+        let group: BaseConsumer = client.set("group.id", self.group()).create().unwrap();
+        let mut offsets = TopicPartitionList::new();
+        let topic = self.topic(&topic::UNIQUE_ACTIONS);
+        offsets.add_partition_offset(&topic, 0, Offset::Offset(1)).unwrap();
+        let group = group.group_metadata().unwrap();
+        producer.init_transactions(PATIENCE).unwrap();
+        producer.begin_transaction().unwrap();
+        producer.send_offsets_to_transaction(&offsets, &group, PATIENCE).unwrap();
+        let source = TopicPartition { topic, partition: 0 };
+        assert!(self.offsets.committed(&source).await.is_err(), "the offset is decided");
+    }
+
+    /// Aborts that transaction.
+    pub async fn decide_offset(&self) {
+        let offsets = self.offsets.clone();
+        TransactionalProducer::fence(&self.kafka, &self.stranger(), offsets).await.unwrap();
+    }
+
+    fn stranger(&self) -> String {
+        format!("{}-stranger", self.id)
     }
 
     /// The notifications that can be read now.

@@ -59,6 +59,13 @@ fn consumer_config(config: &KafkaConfig, group: &str) -> ClientConfig {
     client
 }
 
+/// The same for who must see what is not decided yet.
+fn undecided_config(config: &KafkaConfig, group: &str) -> ClientConfig {
+    let mut client = consumer_config(config, group);
+    client.set("isolation.level", "read_uncommitted");
+    client
+}
+
 /// Whether the log does not hold the offset that was asked for.
 pub fn is_offset_reset(error: &KafkaError) -> bool {
     use rdkafka::types::RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange};

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::KafkaResult;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::REQUEST_TIMEOUT;
 use super::record::TopicPartition;
 use crate::config::KafkaConfig;
 
-/// The first offset that is still there, and the one after the last.
+/// The first offset that is still there, and the one after the last that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watermarks {
     pub low: i64,
@@ -26,8 +26,7 @@ pub struct Watermarks {
 pub struct GroupOffsets(Arc<Asker>);
 
 struct Asker {
-    config: KafkaConfig,
-    group: String,
+    config: ClientConfig,
     client: Mutex<Arc<Client>>,
 }
 
@@ -42,8 +41,18 @@ impl GroupOffsets {
     const CLIENT_AGE_MIN: Duration = Duration::from_secs(3);
 
     pub fn of(config: &KafkaConfig, group: &str) -> KafkaResult<Self> {
-        let client = Mutex::new(Client::new(config, group)?);
-        Ok(Self(Arc::new(Asker { config: config.clone(), group: group.to_owned(), client })))
+        Self::asking_with(super::consumer_config(config, group))
+    }
+
+    /// Those who do not wait for transactions: `committed` is what the decided ones have left, and
+    /// `watermarks` end where the log does, not where the first undecided record is.
+    pub fn undecided(config: &KafkaConfig, group: &str) -> KafkaResult<Self> {
+        Self::asking_with(super::undecided_config(config, group))
+    }
+
+    fn asking_with(config: ClientConfig) -> KafkaResult<Self> {
+        let client = Mutex::new(Client::new(&config)?);
+        Ok(Self(Arc::new(Asker { config, client })))
     }
 
     /// The committed offset of one partition; none when it never was or has expired. Waits while
@@ -117,7 +126,7 @@ impl Asker {
 
     /// Replaces a client, unless somebody else has done so.
     fn renew(&self, old: &Arc<Client>) -> KafkaResult<()> {
-        let new = Client::new(&self.config, &self.group)?;
+        let new = Client::new(&self.config)?;
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&client, old) {
             *client = new;
@@ -127,8 +136,8 @@ impl Asker {
 }
 
 impl Client {
-    fn new(config: &KafkaConfig, group: &str) -> KafkaResult<Arc<Self>> {
-        let consumer = super::consumer_config(config, group).create()?;
+    fn new(config: &ClientConfig) -> KafkaResult<Arc<Self>> {
+        let consumer = config.create()?;
         Ok(Arc::new(Self { consumer, made_at: Instant::now() }))
     }
 }

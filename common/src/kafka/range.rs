@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::{Message, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 use super::record::{Record, TopicPartition};
 use crate::config::KafkaConfig;
 
-/// The committed records of one partition from an offset up to, not including, another.
+/// The records of one partition from an offset up to, not including, another.
 pub struct RangeReader {
     consumer: Arc<BaseConsumer>,
     source: TopicPartition,
@@ -24,13 +24,33 @@ impl RangeReader {
     const STEP_RECORDS_MAX: usize = 2_000;
     /// A log that does not move for so long will not be read to its end.
     const PATIENCE: Duration = Duration::from_secs(30);
+    /// A name is asked for; it is never joined.
+    const GROUP: &str = "tallyman-range";
 
+    /// The committed ones; waits at a transaction that is not decided.
     pub fn open(
         config: &KafkaConfig,
         source: &TopicPartition,
         range: Range<i64>,
     ) -> KafkaResult<Self> {
-        let consumer: BaseConsumer = super::consumer_config(config, "tallyman-range")
+        Self::reading_with(super::consumer_config(config, Self::GROUP), source, range)
+    }
+
+    /// All of them, whatever becomes of their transactions.
+    pub fn undecided(
+        config: &KafkaConfig,
+        source: &TopicPartition,
+        range: Range<i64>,
+    ) -> KafkaResult<Self> {
+        Self::reading_with(super::undecided_config(config, Self::GROUP), source, range)
+    }
+
+    fn reading_with(
+        mut config: ClientConfig,
+        source: &TopicPartition,
+        range: Range<i64>,
+    ) -> KafkaResult<Self> {
+        let consumer: BaseConsumer = config
             .set("fetch.wait.max.ms", "50")
             .set("queued.max.messages.kbytes", "8192")
             .create()?;

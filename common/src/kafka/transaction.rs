@@ -106,6 +106,24 @@ impl TransactionalProducer {
         .await
     }
 
+    /// Commits what the last transaction of this identity has left undecided of the group's offsets.
+    ///
+    /// A lone broker that restarts, or a partition that is without a leader for a moment, can cost a
+    /// transaction its markers (Kafka 4.3.1: the coordinator takes the partitions for deleted). It
+    /// counts as complete, and `fence` does not wait for it, but its offsets stay undecided until the
+    /// same producer ends another one in the group. That one must commit something: the offset of
+    /// `beside`, which nobody reads.
+    pub async fn commit_what_hangs(&self, beside: &TopicPartition) -> Result<(), TransactionError> {
+        self.begin()?;
+        self.commit(beside, 0).await
+    }
+
+    /// Undoes the records.
+    pub async fn abort(&self) -> Result<(), TransactionError> {
+        self.delivered().await;
+        self.blocking(|producer| producer.abort_transaction(REQUEST_TIMEOUT)).await
+    }
+
     /// Waits until no record is under way; what failed, the commit reports. rdkafka's own flush,
     /// which every commit begins with, looks only every 100 ms whether it is done (tried).
     async fn delivered(&self) {
