@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use common::config::KafkaConfig;
 use common::failpoint::kill_point;
 use common::kafka::{
-    GroupOffsets, Headers, Outgoing, TransactionError, TransactionalProducer, greatest_origin,
+    GroupOffsets, Headers, Outgoing, TopicPartition, TransactionError, TransactionalProducer,
+    greatest_origin,
 };
 use common::{topic, trace};
 use deadpool_postgres::{Pool, Transaction};
@@ -205,6 +206,24 @@ impl Relay {
         Ok(mark)
     }
 
+    /// The group's offset, where a transaction of the former owner's may hold it back that Kafka
+    /// calls complete. It had sent all it had, since the offset comes last: so it is committed.
+    async fn committed_by_what_hangs(&mut self) -> Result<Option<i64>, FollowError> {
+        let source = &self.source.partition;
+        warn!(%source, "the group's offset does not come: ending what may hang on it");
+        let producer = self.producer.take().ok_or(FollowError::Moved)?;
+        let beside = TopicPartition { topic: self.topics.dead_letters.clone(), partition: 0 };
+        producer.commit_what_hangs(&beside).await?;
+        self.producer = Some(producer);
+        let committed = self.offsets.committed(source).await;
+        committed.map_err(|error| {
+            FollowError::Unavailable(anyhow::Error::from(error).context(
+                "read the group's offset, which a foreign transaction may hold back \
+                 (kafka-transactions.sh finds it)",
+            ))
+        })
+    }
+
     /// Lazy, since it is only needed on the day the group's offset is lost, and beside the relaying, since
     /// every write of it waits for the judge's lock on the ledger's row.
     fn mirror(&mut self, to: i64) {
@@ -278,13 +297,10 @@ impl Follower for Relay {
         if self.producer.is_none() {
             self.take_over().await?;
         }
-        let committed = self.offsets.committed(&self.source.partition).await;
-        let committed = committed.map_err(|error| {
-            FollowError::Unavailable(anyhow::Error::from(error).context(
-                "read the group's offset, which a transaction that hangs on the broker holds back \
-                 (kafka-transactions.sh finds it)",
-            ))
-        })?;
+        let committed = match self.offsets.committed(&self.source.partition).await {
+            Ok(committed) => committed,
+            Err(_) => self.committed_by_what_hangs().await?,
+        };
         let client = self.pool.get().await?;
         let sql = include_str!("read_relay_mirror.sql");
         let row = client.query_one(sql, &[&self.source.number]).await?;
