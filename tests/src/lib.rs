@@ -19,6 +19,7 @@ pub mod send;
 pub mod servers;
 pub mod state;
 pub mod tally;
+pub mod unmarked;
 pub mod wait;
 pub mod windows;
 

@@ -287,6 +287,36 @@ async fn the_broker_may_be_restarted_and_may_crash() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_a_broker_never_marks_stop_no_partition() -> anyhow::Result<()> {
+    let kafka = PrivateServer::start("kafka").await?;
+    let servers = Servers { brokers: kafka.url().await?, ..Servers::shared()? };
+    let tallyman = Installation::on(servers).await?;
+    let seed = seed("transactions_that_a_broker_never_marks_stop_no_partition");
+    let sendings = Workload::new(seed).sendings(6_000, 20);
+    let (before, after) = sendings.split_at(3_000);
+    let mut expected = Expected::of(before);
+    let way = Way::KcatWithoutKeys;
+    let mut programs = [tallyman.start_processor()?, tallyman.start_alerter()?];
+    tallyman.kcat(before, way).await?;
+    tallyman.expect_exact(&expected).await?;
+    tallyman.expect_windows().await?;
+    for program in &mut programs {
+        program.stop().await?;
+    }
+    tallyman.leave_unmarked(&kafka).await?;
+    let mut programs = [tallyman.start_processor()?, tallyman.start_alerter()?];
+    tallyman.kcat(after, way).await?;
+    expected.merge(after);
+    tallyman.expect_exact(&expected).await?;
+    tallyman.expect_milestones(&expected).await?;
+    tallyman.expect_windows().await?;
+    for program in &mut programs {
+        program.stop().await?;
+    }
+    Ok(())
+}
+
 /// Stops the server in good order, then crashes it, while clients send again what was not
 /// acknowledged; what was must be there, once.
 async fn restarts(
