@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # One Apache Kafka broker in KRaft mode, alone in its cluster, on 127.0.0.1: start DIR PORT | stop | kill | status | url DIR.
 # KAFKA_JMX_EXPORTER_PORT: where it tells Prometheus how it is; without it, it does not.
+# KAFKA_KEEPS_LEADERSHIP: it starts again as a broker does by itself, for tests of what that does.
 . "$(dirname "$0")/lib.sh"
 
 jars=$dev_dir/jars
@@ -22,6 +23,7 @@ initialise() {
 
 configure() {
   [ -d "$jars" ] || die "its jars are missing: ./dev services up fetches them"
+  if [ -d "$dir/data/__cluster_metadata-0" ] && [ -z "${KAFKA_KEEPS_LEADERSHIP-}" ]; then depose; fi
   settings "$dir/data" "$(free_port)" >"$dir/server.properties"
   local agent=() agents=("$jars"/jmx_prometheus_javaagent-*.jar)
   if [ -n "${KAFKA_JMX_EXPORTER_PORT-}" ]; then
@@ -33,6 +35,34 @@ configure() {
   # (a drain's 500,000 events: 2.4 -> 1.6 CPU s, 407 -> 367 MiB).
   java_with -XX:TieredStopAtLevel=1 -Xms256m -Xmx512m "${agent[@]}" kafka.Kafka "$dir/server.properties"
   command=("${java[@]}")
+}
+
+# Started again, a lone broker first takes itself for the leader it was and loads what was being committed; then
+# its registration takes the partitions their leader, and it takes them for deleted, leaves their markers out and
+# calls the transactions complete (4.3.1: so it goes for whatever was being committed when it ended). A controller
+# of its own, in which sessions end at once, takes the leadership away before.
+depose() {
+  local controller_port deposer deadline=$((SECONDS + 30))
+  controller_port=$(free_port)
+  {
+    settings "$dir/data" "$controller_port" | grep -vE '^(advertised|inter\.broker)\.listener'
+    # Of two values the later one holds.
+    printf '%s\n' process.roles=controller "listeners=CONTROLLER://127.0.0.1:$controller_port" \
+      broker.session.timeout.ms=100 broker.heartbeat.interval.ms=50
+  } >"$dir/depose.properties"
+  give_away
+  java_with -Dcontroller.log.level=info -XX:TieredStopAtLevel=1 -Xmx256m kafka.Kafka "$dir/depose.properties"
+  "${unprivileged[@]}" "${java[@]}" >"$dir/depose.log" 2>&1 </dev/null &
+  deposer=$!
+  # It fences the broker as soon as it works; one that is fenced already it does not mention: then time runs faster.
+  until grep -q 'Fencing broker' "$dir/depose.log"; do
+    if grep -q 'Becoming the active controller' "$dir/depose.log"; then deadline=$((deadline - 1)); fi
+    alive "$deposer" || die "the controller ended at once; $dir/depose.log says: $(tail -n 8 "$dir/depose.log")"
+    [ $SECONDS -lt $deadline ] || break
+    sleep 0.05
+  done
+  kill "$deposer"
+  gone 20 "$deposer" || die "the controller does not end: see $dir/depose.log"
 }
 
 settings() {
@@ -69,9 +99,6 @@ group.initial.rebalance.delay.ms=0
 # the transaction coordinator then takes them for deleted and leaves out their markers. A transaction that was
 # answered as committed hangs for ever (4.3.1, seen in the logs of 1 of 10 restarts under load).
 controlled.shutdown.enable=false
-# A killed broker may come back only when its former session has ended: 9 s by default.
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
 END
 }
 

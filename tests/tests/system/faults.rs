@@ -289,7 +289,8 @@ async fn the_broker_may_be_restarted_and_may_crash() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn transactions_that_a_broker_never_marks_stop_no_partition() -> anyhow::Result<()> {
-    let kafka = PrivateServer::start("kafka").await?;
+    let settings = vec![("KAFKA_KEEPS_LEADERSHIP", "1".to_owned())];
+    let kafka = PrivateServer::start_with("kafka", settings).await?;
     let servers = Servers { brokers: kafka.url().await?, ..Servers::shared()? };
     let tallyman = Installation::on(servers).await?;
     let seed = seed("transactions_that_a_broker_never_marks_stop_no_partition");
