@@ -305,7 +305,9 @@ async fn transactions_that_a_broker_never_marks_stop_no_partition() -> anyhow::R
     for program in &mut programs {
         program.stop().await?;
     }
-    tallyman.leave_unmarked(&kafka).await?;
+    // About one crash in five leaves something.
+    let hanging = tallyman.leave_unmarked(&kafka, if is_long() { 30 } else { 1 }).await?;
+    ensure!(hanging > 0 || !is_long(), "30 crashes have left no transaction hanging");
     let mut programs = [tallyman.start_processor()?, tallyman.start_alerter()?];
     tallyman.kcat(after, way).await?;
     expected.merge(after);
