@@ -100,6 +100,8 @@ pub async fn measure(load: &LoadConfig, report: &mut Report) -> anyhow::Result<(
 
 async fn write_rows(installation: &Installation, load: &LoadConfig) -> anyhow::Result<()> {
     let postgres = installation.postgres().await?;
+    // No processor has run here that would have made them.
+    postgres.client.execute("select ensure_event_leaves(7)", &[]).await?;
     let source = include_str!("statistics_source.sql");
     let total = i64::from(load.history);
     postgres.client.execute(source, &[&total]).await?;
