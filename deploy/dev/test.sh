@@ -46,7 +46,7 @@ cargo_test() { RUST_TEST_THREADS=${RUST_TEST_THREADS-4} phase "$1" cargo test --
 test_parquet() {
   local features=(--features 'alerter/parquet,tests/parquet') port
   fetch_s3
-  port=$(free_ports 1)
+  read -r port < <(free_ports 1)
   deploy/native/s3.sh start "$private/s3" "$port"
   export AWS_ENDPOINT_URL=http://127.0.0.1:$port AWS_ALLOW_HTTP=true AWS_REGION=us-east-1
   export AWS_ACCESS_KEY_ID=tallyman AWS_SECRET_ACCESS_KEY=tallyman
