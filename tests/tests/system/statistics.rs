@@ -65,6 +65,18 @@ impl World {
         Deltas::Statistics.fold(&mut postgres::pool(&config, "test")?.get().await?).await
     }
 
+    /// What an erasure makes of a user's rows: they stay, under a name that nobody knows.
+    async fn erase(&mut self, user: &str, token: &str) -> anyhow::Result<()> {
+        let sql = format!(
+            "update events set user_id = '{token}' where user_id = '{user}';
+             update users set id = '{token}' where id = '{user}'"
+        );
+        self.tallyman.postgres().await?.run(&sql).await?;
+        let theirs = self.all.iter_mut().filter(|it| it.user == user);
+        theirs.for_each(|it| token.clone_into(&mut it.user));
+        Ok(())
+    }
+
     async fn get(&self, path: &str) -> anyhow::Result<Value> {
         let answer = self.http.get(path, &self.read_key).await?;
         let (status, body) = (answer.status(), answer.text().await?);
@@ -130,8 +142,12 @@ impl World {
     }
 
     async fn check_top_events(&self, random: &mut Random) -> anyhow::Result<()> {
-        let (asked, query) = ask(random, &["userId", "objectType", "objectId", "source"]);
-        let path = format!("/api/stats/top-events?{query}");
+        let (asked, _) = ask(random, &["userId", "objectType", "objectId", "source"]);
+        self.compare_top_events(&asked).await
+    }
+
+    async fn compare_top_events(&self, asked: &Asked) -> anyhow::Result<()> {
+        let path = format!("/api/stats/top-events?{}", query(asked));
         let answer = self.get(&path).await?;
         let items = answer["items"].as_array().context("no items")?;
         let counts: Vec<_> = items.iter().map(|it| it["count"].as_u64()).collect();
@@ -275,6 +291,21 @@ async fn every_question_is_answered_as_counting_by_hand_does() -> anyhow::Result
     world.send(&mut random, late).await?;
     world.check(&mut random, 16).await?;
     world.fold().await?;
+    world.check(&mut random, 8).await?;
+    world.tallyman.run("processor", &["audit"]).await?;
+    // Nobody has asked for this user yet, whose answers an erasure would have to forget.
+    let (user, token) = ("u5", "8d5cdd60");
+    ensure!(world.all.iter().any(|it| it.user == user), "{user} has done nothing");
+    world.erase(user, token).await?;
+    for name in [user, token] {
+        let asked = Asked {
+            from: begin,
+            to: begin + SignedDuration::from_hours(24 * HISTORY_DAYS as i64),
+            zone: TimeZone::UTC,
+            filters: BTreeMap::from([("userId", name.to_owned())]),
+        };
+        world.compare_top_events(&asked).await?;
+    }
     world.check(&mut random, 8).await?;
     world.tallyman.run("processor", &["audit"]).await?;
     for program in &mut programs {
