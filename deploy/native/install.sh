@@ -31,6 +31,8 @@ needed_to_build() {
   need pkg-config pkg-config
   pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
   pkg-config --exists zlib 2>/dev/null || missing+=(zlib1g-dev)
+  pkg-config --exists libzstd 2>/dev/null || missing+=(libzstd-dev)
+  pkg-config --exists jemalloc 2>/dev/null || missing+=(libjemalloc-dev)
 }
 
 needed_to_test() {
