@@ -42,27 +42,43 @@ configure() {
 # calls the transactions complete (4.3.1: so it goes for whatever was being committed when it ended). A controller
 # of its own, in which sessions end at once, takes the leadership away before.
 depose() {
-  local controller_port deposer deadline=$((SECONDS + 30))
+  local controller_port deposer deadline=$((SECONDS + 60)) size
   controller_port=$(free_port)
   {
     settings "$dir/data" "$controller_port" | grep -vE '^(advertised|inter\.broker)\.listener'
     # Of two values the later one holds.
     printf '%s\n' process.roles=controller "listeners=CONTROLLER://127.0.0.1:$controller_port" \
-      broker.session.timeout.ms=100 broker.heartbeat.interval.ms=50
+      broker.session.timeout.ms=100 broker.heartbeat.interval.ms=50 metadata.max.idle.interval.ms=50
   } >"$dir/depose.properties"
   give_away
   java_with -Dcontroller.log.level=info -XX:TieredStopAtLevel=1 -Xmx256m kafka.Kafka "$dir/depose.properties"
   "${unprivileged[@]}" "${java[@]}" >"$dir/depose.log" 2>&1 </dev/null &
   deposer=$!
-  # It fences the broker as soon as it works; one that is fenced already it does not mention: then time runs faster.
-  until grep -q 'Fencing broker' "$dir/depose.log"; do
-    if grep -q 'Becoming the active controller' "$dir/depose.log"; then deadline=$((deadline - 1)); fi
-    alive "$deposer" || die "the controller ended at once; $dir/depose.log says: $(tail -n 8 "$dir/depose.log")"
-    [ $SECONDS -lt $deadline ] || break
-    sleep 0.05
+  until deposed; do still_deposing; done
+  # That is decided, but not written yet: after this the file grows by what was before it at most, by it, and by
+  # the empty record that an idle controller writes now and then.
+  for _ in 1 2 3; do
+    size=$(metadata_size)
+    while [ "$(metadata_size)" = "$size" ]; do still_deposing; done
   done
   kill "$deposer"
   gone 20 "$deposer" || die "the controller does not end: see $dir/depose.log"
+}
+
+# The last word of what was replayed, or decided since.
+deposed() {
+  local last
+  grep -q 'Becoming the active controller' "$dir/depose.log" || return 1
+  last=$(grep -aoE 'fenced=(true|false|1|-1)' "$dir/depose.log" | tail -n 1)
+  [ "$last" = fenced=true ] || [ "$last" = fenced=1 ]
+}
+
+metadata_size() { stat -c %s "$dir"/data/__cluster_metadata-0/*.log; }
+
+still_deposing() {
+  alive "$deposer" || die "the controller ended at once; $dir/depose.log says: $(tail -n 8 "$dir/depose.log")"
+  [ $SECONDS -lt "$deadline" ] || die "the controller does not take the leadership away: see $dir/depose.log"
+  sleep 0.05
 }
 
 settings() {
