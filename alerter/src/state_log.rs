@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::config::KafkaConfig;
 use common::kafka::{
-    GroupOffsets, Headers, KafkaError, Outgoing, RangeReader, Record, TopicPartition,
+    Committed, GroupOffsets, Headers, KafkaError, Outgoing, RangeReader, Record, TopicPartition,
     TransactionError, TransactionalProducer,
 };
 use tracing::{info, warn};
@@ -90,7 +90,10 @@ impl StateLog<'_> {
     async fn end_what_hangs(&self, producer: &TransactionalProducer) -> Result<(), RestoreError> {
         let Some(hanging) = self.hanging().await? else { return Ok(()) };
         let left = self.last_position(hanging.clone()).await?;
-        let committed = self.decided_offset().await?;
+        let committed = match self.offsets.committed_if_decided(self.source).await? {
+            Committed::Decided(offset) => offset,
+            Committed::Undecided => None,
+        };
         let ending = position::ending(left, committed);
         warn!(partition = %self.partition, ?hanging, ?ending,
             "Kafka has left a transaction undecided that it calls complete; ending it");
@@ -135,15 +138,6 @@ impl StateLog<'_> {
             }
         }
         Ok(last)
-    }
-
-    /// The group's offset; none where it is undecided too.
-    async fn decided_offset(&self) -> Result<Option<i64>, KafkaError> {
-        match self.offsets.committed(self.source).await {
-            Ok(committed) => Ok(committed),
-            // It is undecided if whoever does not mind gets an answer.
-            Err(_) => self.undecided.committed(self.source).await.map(|_| None),
-        }
     }
 }
 

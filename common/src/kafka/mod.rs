@@ -13,7 +13,7 @@ mod transaction;
 
 pub use admin::{TopicId, ensure_topics, topic_id};
 pub use consumer::{GroupConsumer, GroupEvent, PartitionReader, Partitions, ReadLimits};
-pub use offsets::{GroupOffsets, Watermarks};
+pub use offsets::{Committed, GroupOffsets, Watermarks};
 pub use producer::{Delivery, Outgoing, Producer, PublishError};
 pub use range::RangeReader;
 pub use rdkafka::error::KafkaError;
@@ -60,10 +60,9 @@ fn consumer_config(config: &KafkaConfig, group: &str) -> ClientConfig {
 }
 
 /// The same for who must see what is not decided yet.
-fn undecided_config(config: &KafkaConfig, group: &str) -> ClientConfig {
-    let mut client = consumer_config(config, group);
-    client.set("isolation.level", "read_uncommitted");
-    client
+fn undecided(mut consumer: ClientConfig) -> ClientConfig {
+    consumer.set("isolation.level", "read_uncommitted");
+    consumer
 }
 
 /// Whether the log does not hold the offset that was asked for.

@@ -18,6 +18,15 @@ pub struct Watermarks {
     pub high: i64,
 }
 
+/// What a group has committed, as far as Kafka tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// None when it never was or has expired.
+    Decided(Option<i64>),
+    /// A transaction holds it back that does not come to an end.
+    Undecided,
+}
+
 /// Reads the offsets of a group without being a member of it.
 ///
 /// Transactions commit offsets under this identity too: the broker checks the member, not the
@@ -47,7 +56,7 @@ impl GroupOffsets {
     /// Those who do not wait for transactions: `committed` is what the decided ones have left, and
     /// `watermarks` end where the log does, not where the first undecided record is.
     pub fn undecided(config: &KafkaConfig, group: &str) -> KafkaResult<Self> {
-        Self::asking_with(super::undecided_config(config, group))
+        Self::asking_with(super::undecided(super::consumer_config(config, group)))
     }
 
     fn asking_with(config: ClientConfig) -> KafkaResult<Self> {
@@ -74,6 +83,19 @@ impl GroupOffsets {
             })
         })
         .await
+    }
+
+    /// The same, where the transaction may be one of which Kafka has lost the end.
+    pub async fn committed_if_decided(&self, source: &TopicPartition) -> KafkaResult<Committed> {
+        match self.committed(source).await {
+            Ok(offset) => Ok(Committed::Decided(offset)),
+            Err(error) => {
+                // It is undecided if whoever does not mind gets an answer.
+                let careless = Self::asking_with(super::undecided(self.0.config.clone()))?;
+                careless.committed(source).await.map_err(|_| error)?;
+                Ok(Committed::Undecided)
+            }
+        }
     }
 
     pub async fn watermarks(&self, source: &TopicPartition) -> KafkaResult<Watermarks> {

@@ -42,7 +42,11 @@ impl RangeReader {
         source: &TopicPartition,
         range: Range<i64>,
     ) -> KafkaResult<Self> {
-        Self::reading_with(super::undecided_config(config, Self::GROUP), source, range)
+        Self::reading_with(
+            super::undecided(super::consumer_config(config, Self::GROUP)),
+            source,
+            range,
+        )
     }
 
     fn reading_with(

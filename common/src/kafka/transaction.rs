@@ -58,6 +58,8 @@ impl TransactionalProducer {
             .set("compression.type", "lz4")
             .set("partitioner", "murmur2_random")
             .set("linger.ms", "2")
+            // What was delivered is told by the commit; only what was not is worth a report.
+            .set("delivery.report.only.error", "true")
             .set("message.max.bytes", "4194304")
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", "4096")

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use common::config::KafkaConfig;
 use common::failpoint::kill_point;
 use common::kafka::{
-    GroupOffsets, Headers, Outgoing, TopicPartition, TransactionError, TransactionalProducer,
-    greatest_origin,
+    Committed, GroupOffsets, Headers, Outgoing, TopicPartition, TransactionError,
+    TransactionalProducer, greatest_origin,
 };
 use common::{topic, trace};
 use deadpool_postgres::{Pool, Transaction};
@@ -206,11 +206,11 @@ impl Relay {
         Ok(mark)
     }
 
-    /// The group's offset, where a transaction of the former owner's may hold it back that Kafka
-    /// calls complete. It had sent all it had, since the offset comes last: so it is committed.
+    /// The group's offset, where a transaction of the former owner's holds it back that Kafka calls
+    /// complete. It had sent all it had, since the offset comes last: so it is committed.
     async fn committed_by_what_hangs(&mut self) -> Result<Option<i64>, FollowError> {
         let source = &self.source.partition;
-        warn!(%source, "the group's offset does not come: ending what may hang on it");
+        warn!(%source, "Kafka has left a transaction undecided that it calls complete; ending it");
         let producer = self.producer.take().ok_or(FollowError::Moved)?;
         let beside = TopicPartition { topic: self.topics.dead_letters.clone(), partition: 0 };
         producer.commit_what_hangs(&beside).await?;
@@ -297,9 +297,10 @@ impl Follower for Relay {
         if self.producer.is_none() {
             self.take_over().await?;
         }
-        let committed = match self.offsets.committed(&self.source.partition).await {
-            Ok(committed) => committed,
-            Err(_) => self.committed_by_what_hangs().await?,
+        let asked = self.offsets.committed_if_decided(&self.source.partition).await;
+        let committed = match asked.map_err(|error| FollowError::Unavailable(error.into()))? {
+            Committed::Decided(offset) => offset,
+            Committed::Undecided => self.committed_by_what_hangs().await?,
         };
         let client = self.pool.get().await?;
         let sql = include_str!("read_relay_mirror.sql");
