@@ -33,6 +33,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0012_aggregates",
     "0013_rollups_by_number",
     "0014_rollups_folded",
+    "0015_users_by_range",
 ];
 
 /// Applies what is missing, each file in a transaction of its own, one migrator at a time. Returns

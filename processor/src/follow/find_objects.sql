@@ -1,4 +1,0 @@
--- The numbers of objects that have one: types, ids.
-select no, object_type, object_id
-  from unnest($1::text[], $2::text[]) as wanted (object_type, object_id)
-  join objects using (object_type, object_id)
