@@ -10,18 +10,25 @@ mark = tonumber(mark or ARGV[3])
 if mark >= tonumber(ARGV[5]) then return {'done', 0} end
 if mark ~= tonumber(ARGV[4]) then return {'gap', 0} end
 local refused = 0
--- pcall: a script that errs keeps its earlier writes, so one bad key must not stop the rest.
-local function apply(...)
-    local answer = redis.pcall(...)
-    if type(answer) == 'table' and answer.err then refused = refused + 1 end
-end
 local key, arg = 2, 6
 while key <= #KEYS do
     local top, counters, action = KEYS[key], tonumber(ARGV[arg]), tonumber(ARGV[arg + 1])
+    -- Scores are what the counters say, all in one call: ZINCRBY for each takes a quarter longer.
+    local add = {'ZADD', top}
     for i = 1, counters do
-        local counter, count = KEYS[key + i], ARGV[arg + 1 + i]
-        apply('INCRBY', counter, count)
-        apply('ZINCRBY', top, count, string.sub(counter, 1, -1 - action))
+        local counter = KEYS[key + i]
+        -- pcall: a script that errs keeps its earlier writes, so one bad key must not stop the rest.
+        local sum = redis.pcall('INCRBY', counter, ARGV[arg + 1 + i])
+        if type(sum) == 'number' then
+            add[#add + 1] = sum
+            add[#add + 1] = string.sub(counter, 1, -1 - action)
+        else
+            refused = refused + 1
+        end
+    end
+    if #add > 2 then
+        local added = redis.pcall(unpack(add))
+        if type(added) == 'table' then refused = refused + (#add - 2) / 2 end
     end
     key, arg = key + 1 + counters, arg + 2 + counters
 end

@@ -24,6 +24,35 @@ impl UserOfDay {
     }
 }
 
+/// A row of `users_of_days`: some users of a day with neighbouring numbers, a bit each.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Block {
+    pub day: i32,
+    pub number: i32,
+    pub bits: Vec<u8>,
+}
+
+impl Block {
+    /// Migration 0014 says why so many.
+    const USERS: u32 = 4_096;
+
+    /// Of sorted users, in order.
+    pub fn all(users: &[UserOfDay]) -> Vec<Self> {
+        let place = |it: &UserOfDay| (it.day(), it.user() / Self::USERS);
+        users.chunk_by(|one, other| place(one) == place(other)).map(Self::of).collect()
+    }
+
+    fn of(users: &[UserOfDay]) -> Self {
+        let mut bits = vec![0; Self::USERS as usize / 8];
+        for user in users {
+            let bit = user.user() % Self::USERS;
+            // Postgres counts bits from the left.
+            bits[bit as usize / 8] |= 0x80 >> (bit % 8);
+        }
+        Self { day: users[0].day(), number: (users[0].user() / Self::USERS).cast_signed(), bits }
+    }
+}
+
 /// What one follower has entered since it last read its mark, as far as it remembers: what a crash of
 /// Postgres forgets of this, it forgets with the mark.
 #[derive(Debug, Default)]
@@ -79,6 +108,15 @@ mod tests {
             object: 0,
         });
         acts.collect()
+    }
+
+    #[test]
+    fn users_of_a_day_are_bits_of_their_blocks() {
+        let users = Entered::default().unknown(1, &acts(3, &[1, 8, 4_095, 4_096]));
+        let [first, second] = &Block::all(&users)[..] else { panic!("two blocks") };
+        assert_eq!((first.day, first.number, second.day, second.number), (3, 0, 3, 1));
+        assert_eq!((first.bits[0], first.bits[1], first.bits[511]), (0x40, 0x80, 0x01));
+        assert_eq!((second.bits[0], second.bits.len()), (0x80, 512));
     }
 
     fn pairs(users: &[UserOfDay]) -> Vec<(i32, u32)> {

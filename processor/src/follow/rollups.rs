@@ -2,7 +2,6 @@
 //! numbers of names and in one transaction.
 
 use std::collections::BTreeSet;
-use std::iter::repeat_n;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use jiff::civil::{Date, date};
 use super::counters::Counters;
 use super::dictionary::Dictionaries;
 use super::digest::Digest;
-use super::entered::{Entered, UserOfDay};
+use super::entered::{Block, Entered, UserOfDay};
 use super::{FollowError, Follower, Share, object_counts, statistics};
 use crate::batch::Source;
 
@@ -88,7 +87,7 @@ impl Follower for Rollups {
         }
         let mut client = self.pool.get().await?;
         // Committed by itself: a number may stay without an event, but not change its owner.
-        let events = self.dictionaries.numbered(&client, digests).await?;
+        let events = self.dictionaries.numbered(&mut client, digests).await?;
         kill_point("rollups_after_numbering");
         let since = |mark| &events[events.partition_point(|it| it.offset < mark)..];
         let transaction = client.transaction().await?;
@@ -133,13 +132,12 @@ async fn add_users_of_days(
     if users.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let days: Vec<Date> = users
-        .chunk_by(|one, other| one.day() == other.day())
-        .flat_map(|of_day| repeat_n(utc_day(of_day[0].day()), of_day.len()))
-        .collect();
-    let users: Vec<i32> = users.iter().map(|it| it.user().cast_signed()).collect();
+    let blocks = Block::all(users);
+    let days: Vec<Date> = blocks.iter().map(|it| utc_day(it.day)).collect();
+    let numbers: Vec<i32> = blocks.iter().map(|it| it.number).collect();
+    let bits: Vec<&[u8]> = blocks.iter().map(|it| &it.bits[..]).collect();
     let statement = on.prepare_cached(include_str!("add_users_of_days.sql")).await?;
-    on.execute(&statement, &[&days, &users]).await?;
+    on.execute(&statement, &[&days, &numbers, &bits]).await?;
     Ok(days.into_iter().collect())
 }
 
