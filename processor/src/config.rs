@@ -170,7 +170,7 @@ impl std::str::FromStr for InputTopic {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct BatchConfig {
     /// A batch is judged when it holds this many records …
-    #[arg(long, env = "BATCH_EVENTS_MAX", default_value_t = 5_000)]
+    #[arg(long, env = "BATCH_EVENTS_MAX", default_value_t = 8_000)]
     pub batch_events_max: usize,
     /// … or this many bytes …
     #[arg(long, env = "BATCH_BYTES_MAX", default_value_t = 8 << 20)]
@@ -225,7 +225,7 @@ pub struct FollowConfig {
     #[arg(long, env = "FOLLOW_MIB_MAX", default_value_t = 32)]
     pub follow_mib_max: usize,
     /// Rollups and statistics gather batches for this many milliseconds before they write.
-    #[arg(long, env = "ROLLUP_GATHER_MS", default_value_t = 500)]
+    #[arg(long, env = "ROLLUP_GATHER_MS", default_value_t = 1_000)]
     pub rollup_gather_ms: u64,
     /// What was added to object counts and statistics is folded together after so many seconds, or when it
     /// is much; readers add it up by themselves until then.
