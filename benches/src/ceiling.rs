@@ -1,6 +1,9 @@
 //! The COPY ceiling: the unique rows of a drain, already encoded in memory, by two connections in
 //! transactions of 5,000 into one unpartitioned table of the same columns with a primary key on the
 //! 16-byte key. Given as input events a second: what a drain could do if judging cost nothing.
+//!
+//! A host that others share is not as quick during these seconds as during the drain's: what a drain
+//! is compared with is measured before it and after it.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,8 +18,8 @@ use tokio::time::Instant;
 use crate::events;
 use crate::installation::Installation;
 use crate::postgres::Connection;
-use crate::report::{Report, Row, grouped};
-use crate::usage::Meter;
+use crate::report::{Row, grouped};
+use crate::usage::{Meter, Used};
 
 const CONNECTIONS: usize = 2;
 const TRANSACTION_ROWS: usize = 5_000;
@@ -25,12 +28,34 @@ const TRANSACTION_ROWS: usize = 5_000;
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: &[u8] = &(-1i16).to_be_bytes();
 
-/// Copies the rows that an installation has stored once more; input events a second.
-pub async fn measure(
-    installation: &Installation,
-    numbers: &[u32],
-    report: &mut Report,
-) -> anyhow::Result<f64> {
+/// One measurement.
+pub struct Ceiling {
+    /// Input events a second.
+    pub rate: f64,
+    usage: Vec<(&'static str, Used)>,
+}
+
+/// What a drain between the two is compared with: as many events each, so their times are added.
+pub fn mean(before: &Ceiling, after: &Ceiling) -> f64 {
+    2.0 / (1.0 / before.rate + 1.0 / after.rate)
+}
+
+pub fn row(before: &Ceiling, after: Ceiling) -> Row {
+    Row {
+        what: "COPY ceiling".to_owned(),
+        rate: format!("{} events/s", grouped(mean(before, &after))),
+        against: format!(
+            "{} before the drain, {} after it",
+            grouped(before.rate),
+            grouped(after.rate)
+        ),
+        usage: after.usage,
+        ..Row::default()
+    }
+}
+
+/// Copies the rows that an installation has stored once more.
+pub async fn measure(installation: &Installation, numbers: &[u32]) -> anyhow::Result<Ceiling> {
     let postgres = installation.postgres().await?;
     let pieces = Arc::new(encoded(&postgres).await?);
     let table = "create table ceiling (like events, primary key (event_key))";
@@ -55,13 +80,7 @@ pub async fn measure(
     let usage = meter.read();
     let rows = postgres.number("select count(*) from ceiling").await?;
     ensure!(rows == i64::from(events::distinct(numbers)), "{rows} rows were copied");
-    report.add(Row {
-        what: "COPY ceiling".to_owned(),
-        rate: format!("{} events/s", grouped(rate)),
-        usage,
-        ..Row::default()
-    });
-    Ok(rate)
+    Ok(Ceiling { rate, usage })
 }
 
 /// One transaction after another, until none is left.
