@@ -129,7 +129,7 @@ end_stray() {
 # Below the range from which the kernel takes the ports of outgoing connections.
 free_ports() {
   local port
-  for port in $(shuf -i 20000-31999 -n $(($1 * 10))); do
+  for port in $(shuf -i 26000-31999 -n $(($1 * 10))); do
     listening "$port" || echo "$port"
   done | head -n "$1" | paste -s -d ' '
 }

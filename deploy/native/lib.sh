@@ -113,10 +113,11 @@ alive() {
 
 listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# Below the range from which the kernel takes ports of outgoing connections.
+# Below the range from which the kernel takes ports of outgoing connections, and above that from which tests take
+# those of programs: a server needs seconds until it listens, and others find its port free meanwhile.
 free_port() {
   local it
-  while it=$((20000 + RANDOM % 12000)); do
+  while it=$((26000 + RANDOM % 6000)); do
     if ! listening "$it"; then echo "$it" && return; fi
   done
 }

@@ -106,8 +106,12 @@ impl Program {
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    pub fn is_running(&mut self) -> anyhow::Result<bool> {
-        Ok(self.child.try_wait()?.is_none())
+    /// It has not ended by itself.
+    pub fn ensure_running(&mut self) -> anyhow::Result<()> {
+        if let Some(ended) = self.child.try_wait()? {
+            bail!("{} has ended with {ended}; its log ends: {}", self.name, tail(&self.log));
+        }
+        Ok(())
     }
 
     /// Sends a signal by its name, such as `STOP`.
@@ -167,12 +171,13 @@ pub fn tail(log: &Path) -> String {
 }
 
 /// A port nobody listens on. Below the range from which the kernel takes ports for outgoing
-/// connections, so that none of those takes it before the program does.
+/// connections, and that from which the servers' scripts take theirs, so that none of those takes it
+/// before the program does.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let offset = (std::process::id() % 100) as u16 * 100;
     loop {
-        let port = 20_000 + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        let port = 20_000 + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % 6_000;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

@@ -347,7 +347,7 @@ async fn restarts(
     tallyman.expect_milestones(&expected).await?;
     tallyman.expect_windows().await?;
     for program in processors.iter_mut().chain([&mut alerter, &mut gateway]) {
-        ensure!(program.is_running()?, "{} has ended", program.name);
+        program.ensure_running()?;
         program.stop().await?;
     }
     Ok(())
@@ -384,7 +384,7 @@ async fn zombie(seed: u64, inside_its_transaction: bool) -> anyhow::Result<()> {
     zombie.signal("CONT").await?;
     // The group gives it partitions again: it lives, and judges under a new epoch.
     eventually("the zombie owns partitions again", TAKEN_OVER_WITHIN, async || {
-        ensure!(zombie.is_running()?, "the zombie has ended");
+        zombie.ensure_running()?;
         let owned = heir.metric("processor_partitions_owned").await;
         ensure!(owned < 4.0, "the heir still owns all");
         let owned = zombie.metric("processor_partitions_owned").await;
