@@ -271,6 +271,11 @@ impl Installation {
             let counted = redis.hash_number("tm:counters", &source.to_string()).await?.unwrap_or(0);
             ensure!(counted >= judged, "{input}: counted up to {counted} of {judged}");
         }
+        for row in postgres.rows("select 'dau:' || day, users from daily_active").await? {
+            let (day, users): (&str, i64) = (row.get(0), row.get(1));
+            let shown = redis.number(day).await?;
+            ensure!(shown == Some(users), "{day} is {shown:?} in Redis, {users} in Postgres");
+        }
         Ok(())
     }
 

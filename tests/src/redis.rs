@@ -42,6 +42,10 @@ impl Connection {
         Ok(self.client.custom(fred::cmd!("FLUSHALL"), Vec::<String>::new()).await?)
     }
 
+    pub async fn number(&self, key: &str) -> anyhow::Result<Option<i64>> {
+        Ok(self.client.get(key).await?)
+    }
+
     /// One field of a hash, as a number.
     pub async fn hash_number(&self, key: &str, field: &str) -> anyhow::Result<Option<i64>> {
         Ok(self.client.hget(key, field).await?)

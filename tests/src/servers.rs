@@ -78,6 +78,29 @@ impl PrivateServer {
         self.script("kill", &[]).await.map(drop)
     }
 
+    /// Copies all it holds aside. In between it stops in good order.
+    pub async fn back_up(&self) -> anyhow::Result<()> {
+        self.stop().await?;
+        self.copy("data", "backup").await?;
+        self.start_again().await
+    }
+
+    /// Goes back to the copy: what came since is lost.
+    pub async fn restore(&self) -> anyhow::Result<()> {
+        self.stop().await?;
+        tokio::fs::remove_dir_all(self.directory.path().join("data")).await?;
+        self.copy("backup", "data").await?;
+        self.start_again().await
+    }
+
+    async fn copy(&self, from: &str, to: &str) -> anyhow::Result<()> {
+        let mut copy = tokio::process::Command::new("cp");
+        let copied =
+            copy.args(["-a", from, to]).current_dir(self.directory.path()).status().await?;
+        ensure!(copied.success(), "cp -a {from} {to}: {copied}");
+        Ok(())
+    }
+
     /// How a program reaches it.
     pub async fn url(&self) -> anyhow::Result<String> {
         self.script("url", &[]).await

@@ -9,7 +9,7 @@ use anyhow::Context;
 use common::failpoint::kill_point;
 use common::keys;
 use deadpool_postgres::Pool;
-use fred::prelude::{Client, HashesInterface};
+use fred::prelude::{Client, EventInterface, HashesInterface};
 use fred::types::scripts::Script;
 use futures_util::{StreamExt, stream};
 use jiff::civil::Date;
@@ -37,8 +37,15 @@ pub struct Counters {
     pub(super) metrics: ProcessorMetrics,
     count: Script,
     raise_day: Script,
-    unshown_days: Mutex<BTreeSet<Date>>,
+    unshown: Mutex<Unshown>,
     days_changed: Notify,
+}
+
+/// Days whose users Redis may not show as Postgres has them.
+#[derive(Default)]
+struct Unshown {
+    days: BTreeSet<Date>,
+    all: bool,
 }
 
 /// What Redis says about the counters.
@@ -75,7 +82,7 @@ impl Counters {
             metrics,
             count: Script::from_lua(include_str!("count.lua")),
             raise_day: Script::from_lua(include_str!("raise_day.lua")),
-            unshown_days: Mutex::default(),
+            unshown: Mutex::default(),
             days_changed: Notify::new(),
         }
     }
@@ -109,30 +116,45 @@ impl Counters {
 
     /// Says that the users of these days have changed in Postgres.
     pub fn days_changed(&self, days: impl IntoIterator<Item = Date>) {
-        self.unshown_days.lock().unwrap_or_else(PoisonError::into_inner).extend(days);
+        self.unshown(|unshown| unshown.days.extend(days));
         self.days_changed.notify_one();
+    }
+
+    /// Says that Redis may have lost what it showed last, or was never told.
+    pub fn any_day_changed(&self) {
+        self.unshown(|unshown| unshown.all = true);
+        self.days_changed.notify_one();
+    }
+
+    fn unshown<T>(&self, change: impl FnOnce(&mut Unshown) -> T) -> T {
+        change(&mut self.unshown.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Shows changed days in Redis as soon as it can be reached.
     pub async fn show_days(self: Arc<Self>, shutdown: CancellationToken) -> anyhow::Result<()> {
-        while shutdown.run_until_cancelled(self.days_changed.notified()).await.is_some() {
-            let days = std::mem::take(
-                &mut *self.unshown_days.lock().unwrap_or_else(PoisonError::into_inner),
-            );
-            if let Err(error) = self.show(&days).await {
+        let mut reconnected = self.redis.reconnect_rx();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                () = self.days_changed.notified() => {}
+                // A Redis that comes again may be an older one: the marks of the counters tell that, not days.
+                _some_server = reconnected.recv() => self.any_day_changed(),
+            }
+            let unshown = self.unshown(std::mem::take);
+            if let Err(error) = self.show(&unshown).await {
                 debug!("redis does not show the users of these days yet: {error:#}");
                 let pause = tokio::time::sleep(Duration::from_millis(500));
                 if shutdown.run_until_cancelled(pause).await.is_some() {
-                    self.days_changed(days);
+                    self.unshown(|it| it.all |= unshown.all);
+                    self.days_changed(unshown.days);
                 }
             }
         }
-        Ok(())
     }
 
-    async fn show(&self, days: &BTreeSet<Date>) -> anyhow::Result<()> {
+    async fn show(&self, unshown: &Unshown) -> anyhow::Result<()> {
         let Some(standing) = self.standing(0).await? else { return Ok(()) };
-        let days: Vec<Date> = days.iter().copied().collect();
+        let days = (!unshown.all).then(|| unshown.days.iter().copied().collect::<Vec<Date>>());
         let client = self.pool.get().await?;
         for row in client.query(include_str!("read_daily_active.sql"), &[&days]).await? {
             let (day, users): (Date, i64) = (row.get(0), row.get(1));
@@ -187,6 +209,8 @@ impl CounterFollower {
 
 impl Follower for CounterFollower {
     const NAME: &'static str = "counters";
+    // Nobody says that Redis was emptied, or has come again without its last writes.
+    const LOOKS_EVERY: Option<Duration> = Some(Duration::from_secs(2));
     type Share = Arc<Digest>;
 
     fn gather(&self) -> Duration {

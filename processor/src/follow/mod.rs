@@ -76,6 +76,9 @@ pub trait Share: Sized + Send + Sync + 'static {
 /// What follows the judge. Its mark only ever moves forward.
 pub trait Follower: Send {
     const NAME: &'static str;
+    /// So often it reads its mark again while there is nothing to do; none where the store forgets
+    /// nothing that Postgres remembers.
+    const LOOKS_EVERY: Option<Duration> = None;
     type Share: Share;
     /// Waits this long for more batches before it applies the first.
     fn gather(&self) -> Duration;
@@ -252,13 +255,12 @@ impl<S: Share> Feed<S> {
     const EVENTS_MAX: usize = 50_000;
 
     /// Consecutive shares that begin at `mark`; none when the judge is gone.
-    async fn next(
+    async fn next<F: Follower<Share = S>>(
         &mut self,
         mark: i64,
         gather: Duration,
-        follower: &str,
     ) -> Result<Option<Taken<S>>, FollowError> {
-        if !self.wait_past(mark).await {
+        if !self.wait_past(mark, F::LOOKS_EVERY).await? {
             return Ok(None);
         }
         self.gather_until(Instant::now() + gather).await;
@@ -269,13 +271,22 @@ impl<S: Share> Feed<S> {
             Some(from) => from,
             None => judged_to,
         };
-        let share = self.read_back(mark, to, follower).await?;
+        let share = self.read_back(mark, to, F::NAME).await?;
         Ok(Some(Taken { shares: vec![share], _permits: Vec::new() }))
     }
 
     /// Waits until the judge is past the mark. A lossy queue is no reason to wait: the watch tells.
-    async fn wait_past(&mut self, mark: i64) -> bool {
-        self.judged_to.wait_for(|to| *to > mark).await.is_ok()
+    async fn wait_past(
+        &mut self,
+        mark: i64,
+        at_most: Option<Duration>,
+    ) -> Result<bool, FollowError> {
+        let past = self.judged_to.wait_for(|to| *to > mark);
+        let seen = match at_most {
+            Some(at_most) => timeout(at_most, past).await.map_err(|_| FollowError::Moved)?,
+            None => past.await,
+        };
+        Ok(seen.is_ok())
     }
 
     async fn gather_until(&mut self, deadline: Instant) {
@@ -389,7 +400,7 @@ async fn advance<F: Follower>(
         return Err(FollowError::Ahead { mark, ledger });
     }
     feed.report_lag(F::NAME, mark);
-    while let Some(taken) = feed.next(mark, follower.gather(), F::NAME).await? {
+    while let Some(taken) = feed.next::<F>(mark, follower.gather()).await? {
         mark = follower.apply(&taken.shares).await?;
         feed.report_lag(F::NAME, mark);
     }

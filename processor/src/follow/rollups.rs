@@ -67,8 +67,10 @@ impl Follower for Rollups {
     async fn mark(&mut self) -> Result<i64, FollowError> {
         let client = self.pool.get().await?;
         let source = &self.source.number;
-        let days = client.query(include_str!("read_active_days.sql"), &[]).await?;
-        self.show(days.iter().map(|row| row.get(0)));
+        if let Some(counters) = &self.counters {
+            // After a crash Redis may not show all of them yet.
+            counters.any_day_changed();
+        }
         let rollups = client.query_one(include_str!("read_rollup_mark.sql"), &[source]).await?;
         let statistics =
             client.query_one(include_str!("read_statistics_mark.sql"), &[source]).await?;
@@ -110,17 +112,11 @@ impl Follower for Rollups {
         transaction.commit().await?;
         kill_point("rollups_after_commit");
         self.entered.remember(&users);
-        self.show(days);
-        self.marks = Marks { rollups: marks.rollups.max(to), statistics: marks.statistics.max(to) };
-        Ok(self.marks.least())
-    }
-}
-
-impl Rollups {
-    fn show(&self, days: impl IntoIterator<Item = Date>) {
         if let Some(counters) = &self.counters {
             counters.days_changed(days);
         }
+        self.marks = Marks { rollups: marks.rollups.max(to), statistics: marks.statistics.max(to) };
+        Ok(self.marks.least())
     }
 }
 

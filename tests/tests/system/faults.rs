@@ -245,6 +245,30 @@ async fn redis_may_forget_everything_under_load() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// And no event comes that would make a processor look there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_idle_redis_forgets_is_restored() -> anyhow::Result<()> {
+    let seed = seed("what_an_idle_redis_forgets_is_restored");
+    let redis = PrivateServer::start("redis").await?;
+    let tallyman = with_private_redis(&redis).await?;
+    let sendings = Workload::new(seed).sendings(4_000, 20);
+    let (before, after) = sendings.split_at(2_000);
+    let mut processor = tallyman.start_processor()?;
+    let mut expected = Expected::of(before);
+    tallyman.kcat(before, Way::KcatWithoutKeys).await?;
+    tallyman.expect_exact(&expected).await?;
+    redis.back_up().await?;
+    tallyman.kcat(after, Way::KcatWithoutKeys).await?;
+    expected.merge(after);
+    tallyman.expect_exact(&expected).await?;
+    redis.restore().await?;
+    tallyman.expect_exact(&expected).await?;
+    tallyman.redis().await?.flush_all().await?;
+    tallyman.expect_exact(&expected).await?;
+    processor.stop().await?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ingestion_goes_on_while_redis_is_away() -> anyhow::Result<()> {
     let seed = seed("ingestion_goes_on_while_redis_is_away");
