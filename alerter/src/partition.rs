@@ -332,7 +332,7 @@ impl<T: Task> Partition<T> {
                 partition: None,
                 key: Some(&told.key),
                 value: Some(&told.value),
-                headers: &told.headers,
+                headers: &told.headers.pairs().collect::<Vec<_>>(),
             };
             producer.send(&record).await?;
         }

@@ -208,7 +208,7 @@ pub fn write_key(object_type: &str, object_id: &str, key: &mut String) {
 pub fn object_of(key: &str) -> ObjectRef {
     let (object_type, id) = key.split_once(':').unwrap_or((key, ""));
     let object_type = object_type.replace("%3A", ":").replace("%25", "%");
-    ObjectRef { object_type, id: id.to_owned() }
+    ObjectRef { object_type: object_type.into(), id: id.into() }
 }
 
 #[cfg(test)]

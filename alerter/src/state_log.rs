@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::config::KafkaConfig;
 use common::kafka::{
-    Committed, GroupOffsets, Headers, KafkaError, Outgoing, RangeReader, Record, TopicPartition,
+    Committed, GroupOffsets, KafkaError, Outgoing, RangeReader, Record, TopicPartition,
     TransactionError, TransactionalProducer,
 };
 use tracing::{info, warn};
@@ -46,13 +46,12 @@ impl StateLog<'_> {
         key: &str,
         value: Option<&[u8]>,
     ) -> Result<(), TransactionError> {
-        const NO_HEADERS: &Headers = &Headers(Vec::new());
         let record = Outgoing {
             topic: &self.partition.topic,
             partition: Some(self.partition.partition),
             key: Some(key.as_bytes()),
             value,
-            headers: NO_HEADERS,
+            headers: &[],
         };
         producer.send(&record).await
     }

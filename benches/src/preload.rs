@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::Context;
-use common::kafka::{Delivery, Headers, Outgoing, Producer, PublishError};
+use common::kafka::{Delivery, Outgoing, Producer, PublishError};
 
 use crate::events;
 use crate::installation::Installation;
@@ -18,7 +18,6 @@ pub async fn preload(to: &Installation, seed: u64, numbers: &[u32]) -> anyhow::R
     let linger = Duration::from_millis(20);
     let producer = Producer::connect(&to.kafka(), linger, Duration::from_secs(60), 256 << 10)?;
     let topic = to.topic("user-actions");
-    let headers = Headers(Vec::new());
     let mut awaited: VecDeque<Delivery> = VecDeque::with_capacity(WINDOW);
     let mut json = String::with_capacity(1_024);
     for n in numbers {
@@ -29,7 +28,7 @@ pub async fn preload(to: &Installation, seed: u64, numbers: &[u32]) -> anyhow::R
             partition: None,
             key: Some(user.as_bytes()),
             value: Some(json.as_bytes()),
-            headers: &headers,
+            headers: &[],
         };
         loop {
             match producer.publish(&record) {

@@ -224,6 +224,7 @@ mod rfc3339_ms {
 
 /// `objectType` and `objectId` beside the other members: both or neither.
 mod object {
+    use compact_str::CompactString;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
     use crate::event::ObjectRef;
@@ -232,9 +233,9 @@ mod object {
     #[serde(rename_all = "camelCase")]
     struct Members {
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        object_type: Option<String>,
+        object_type: Option<CompactString>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        object_id: Option<String>,
+        object_id: Option<CompactString>,
     }
 
     pub fn serialize<S: Serializer>(

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::config::KafkaConfig;
-use crate::kafka::{Headers, Outgoing, Producer, ensure_topics};
+use crate::kafka::{Outgoing, Producer, ensure_topics};
 use crate::topic;
 
 /// What is sent, and how often. It holds at most one report, and whatever happens to that concerns
@@ -78,7 +78,7 @@ impl Reporter {
             partition: None,
             key: Some(instance.as_bytes()),
             value: Some(&value),
-            headers: &Headers::default(),
+            headers: &[],
         };
         Ok(producer.publish(&record)?.await?)
     }

@@ -99,12 +99,12 @@ impl Publisher {
             Identity::EventId => origin.surface,
             Identity::SourceAndId => CLOUD_EVENTS,
         };
-        let mut headers = Headers(Vec::with_capacity(3 + origin.headers.0.len()));
-        headers.push("event_id", event.event_id.as_bytes());
-        headers.push("content-type", "application/json");
-        headers.push("surface", surface);
-        headers.0.extend_from_slice(&origin.headers.0);
-        self.queue(Some(event.user_id.as_bytes()), Some(canonical), &headers)
+        let own = [
+            ("event_id", &*event.event_id),
+            ("content-type", "application/json"),
+            ("surface", surface),
+        ];
+        self.queue(Some(event.user_id.as_bytes()), Some(canonical), own, origin)
     }
 
     /// Queues what is no event and may not be refused: the processor accounts for it as a dead letter.
@@ -115,22 +115,21 @@ impl Publisher {
         detail: &str,
         origin: &Origin,
     ) -> Result<Delivery, PublishError> {
-        let mut headers = Headers(Vec::with_capacity(3 + origin.headers.0.len()));
-        headers.push("error_code", code);
-        headers.push("error_detail", detail);
-        headers.push("surface", origin.surface);
-        headers.0.extend_from_slice(&origin.headers.0);
+        let own = [("error_code", code), ("error_detail", detail), ("surface", origin.surface)];
         // What no topic of ours would take leaves its reason alone.
-        self.queue(None, Some(bytes).filter(|it| it.len() <= REFUSED_BYTES_MAX), &headers)
+        self.queue(None, Some(bytes).filter(|it| it.len() <= REFUSED_BYTES_MAX), own, origin)
     }
 
     fn queue(
         &self,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-        headers: &Headers,
+        own: [(&str, &str); 3],
+        origin: &Origin,
     ) -> Result<Delivery, PublishError> {
-        let topic = &self.topic;
+        let own = own.iter().map(|(name, value)| (*name, Some(value.as_bytes())));
+        let headers: Vec<_> = own.chain(origin.headers.pairs()).collect();
+        let (topic, headers) = (&self.topic, &headers);
         self.producer.publish(&Outgoing { topic, partition: None, key, value, headers })
     }
 

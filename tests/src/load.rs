@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use common::kafka::{Headers, Outgoing, Producer};
+use common::kafka::{Outgoing, Producer};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -107,7 +107,7 @@ impl Sender {
                     partition: None,
                     key: Some(key.as_bytes()),
                     value: Some(event.json.as_bytes()),
-                    headers: &Headers::default(),
+                    headers: &[],
                 });
                 waiting.push((event, sent));
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use common::config::KafkaConfig;
-use common::kafka::{Headers, Outgoing, Producer};
+use common::kafka::{Outgoing, Producer};
 use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
@@ -139,10 +139,9 @@ pub async fn produce_with_headers(
 ) -> anyhow::Result<()> {
     let second = Duration::from_secs(1);
     let producer = Producer::connect(kafka, second / 200, second * 30, 1_024)?;
-    let mut all = Headers::default();
-    headers.iter().for_each(|(name, value)| all.push(name, *value));
+    let headers: Vec<_> = headers.iter().map(|(name, it)| (*name, Some(it.as_bytes()))).collect();
     let (key, value) = (None, Some(value.as_bytes()));
-    producer.publish(&Outgoing { topic, partition: None, key, value, headers: &all })?.await?;
+    producer.publish(&Outgoing { topic, partition: None, key, value, headers: &headers })?.await?;
     Ok(())
 }
 
@@ -157,7 +156,7 @@ pub async fn produce(kafka: &KafkaConfig, topic: &str, records: &[Raw]) -> anyho
             partition: Some(record.partition),
             key: Some(record.key.as_bytes()),
             value: record.value.as_deref(),
-            headers: &Headers::default(),
+            headers: &[],
         });
         deliveries.push(delivery.with_context(|| format!("queue {}", record.key))?);
     }

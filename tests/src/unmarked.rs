@@ -6,7 +6,7 @@ use std::time::Duration;
 use alerter::position;
 use anyhow::Context;
 use common::config::KafkaConfig;
-use common::kafka::{GroupOffsets, Headers, Outgoing, TopicPartition, TransactionalProducer};
+use common::kafka::{GroupOffsets, Outgoing, TopicPartition, TransactionalProducer};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -119,7 +119,7 @@ impl Identity {
                     partition: Some(state.partition),
                     key: Some(position::KEY.as_bytes()),
                     value: Some(&position::encode(next)),
-                    headers: &Headers::default(),
+                    headers: &[],
                 };
                 producer.send(&record).await?;
             }

@@ -9,8 +9,8 @@ use clap::Parser;
 use common::config::KafkaConfig;
 use common::daemon::{Context, init_logging};
 use common::kafka::{
-    GroupOffsets, Headers, Outgoing, Producer, RangeReader, Record, TopicPartition,
-    TransactionalProducer, ensure_topics,
+    GroupOffsets, Outgoing, Producer, RangeReader, Record, TopicPartition, TransactionalProducer,
+    ensure_topics,
 };
 use common::notification::{Notification, Rule};
 use common::topic;
@@ -144,7 +144,7 @@ impl World {
                 partition: None,
                 key: Some(key.as_bytes()),
                 value: Some(value.as_bytes()),
-                headers: &Headers::default(),
+                headers: &[],
             };
             deliveries.push(self.producer.publish(&record).unwrap());
         }
@@ -156,9 +156,8 @@ impl World {
     /// Sends bytes that are no action into a partition.
     pub async fn send_bytes(&self, partition: i32, value: Option<&[u8]>) {
         let topic = self.topic(&topic::UNIQUE_ACTIONS);
-        let headers = &Headers::default();
-        let record =
-            Outgoing { topic: &topic, partition: Some(partition), key: None, value, headers };
+        let partition = Some(partition);
+        let record = Outgoing { topic: &topic, partition, key: None, value, headers: &[] };
         self.producer.publish(&record).unwrap().await.unwrap();
     }
 

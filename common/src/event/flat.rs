@@ -117,6 +117,7 @@ fn hashable<'a>(member: &Member<'a>) -> Result<Cow<'a, str>, InvalidEvent> {
 
 #[cfg(test)]
 mod tests {
+    use compact_str::CompactString;
     use serde_json::{Value, json};
 
     use super::super::tests::{event, refusal};
@@ -146,10 +147,10 @@ mod tests {
     }
 
     /// Type, user, object type, object id, session and time.
-    fn columns(event: &Event) -> [String; 6] {
+    fn columns(event: &Event) -> [CompactString; 6] {
         let ObjectRef { object_type, id } = event.object.clone().unwrap();
         let session_id = event.session_id.clone().unwrap();
-        let at = event.occurred_at.to_string();
+        let at = event.occurred_at.to_string().into();
         [event.event_type.clone(), event.user_id.clone(), object_type, id, session_id, at]
     }
 

@@ -20,6 +20,7 @@ pub(crate) mod time;
 
 use std::borrow::Cow;
 
+use compact_str::CompactString;
 use jiff::Timestamp;
 
 pub use self::cloudevents::structured as structured_cloud_event;
@@ -76,16 +77,18 @@ pub enum Format<'a> {
 }
 
 /// One valid action. Who holds it need not check it again.
+///
+/// Most of its texts are short: up to 24 bytes a `CompactString` needs no memory of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    pub event_id: String,
-    pub event_type: String,
-    pub user_id: String,
+    pub event_id: CompactString,
+    pub event_type: CompactString,
+    pub user_id: CompactString,
     pub object: Option<ObjectRef>,
     /// Whole milliseconds, so that every consumer sees the same value.
     pub occurred_at: Timestamp,
-    pub source: String,
-    pub session_id: Option<String>,
+    pub source: CompactString,
+    pub session_id: Option<CompactString>,
     /// The text of a JSON object, on one line, each key once in every object.
     pub properties: Box<str>,
     /// As `properties`.
@@ -96,8 +99,8 @@ pub struct Event {
 /// What the action was done to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectRef {
-    pub object_type: String,
-    pub id: String,
+    pub object_type: CompactString,
+    pub id: CompactString,
 }
 
 /// What a form tells of its event; what it does not tell is known from the arrival.
@@ -169,16 +172,16 @@ pub fn parse_as(
         None => time::checked(arrival.received_at, arrival.now, String::new)?,
     };
     Ok(Event {
-        event_id: told.event_id.map_or_else(unnamed, Cow::into_owned),
-        event_type: told.event_type.into_owned(),
-        user_id: told.user_id.into_owned(),
+        event_id: told.event_id.map_or_else(|| unnamed().into(), CompactString::from),
+        event_type: told.event_type.into(),
+        user_id: told.user_id.into(),
         object: told.object.map(|object| ObjectRef {
-            object_type: object.object_type.into_owned(),
-            id: object.id.into_owned(),
+            object_type: object.object_type.into(),
+            id: object.id.into(),
         }),
         occurred_at,
-        source: told.source.map_or_else(|| arrival.source.to_owned(), Cow::into_owned),
-        session_id: told.session_id.map(Cow::into_owned),
+        source: told.source.map_or_else(|| arrival.source.into(), CompactString::from),
+        session_id: told.session_id.map(CompactString::from),
         properties: told.properties,
         context: told.context,
         identity: told.identity,

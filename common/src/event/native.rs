@@ -329,6 +329,7 @@ impl<'m, 'a> Chosen<'m, 'a> {
 
 #[cfg(test)]
 mod tests {
+    use compact_str::CompactString;
     use serde_json::{Value, json};
 
     use super::super::tests::{event, now, refusal};
@@ -353,7 +354,7 @@ mod tests {
     }
 
     /// Takes the best-ranked name away again and again: the next takes its place, the others are properties.
-    fn must_rank(names: &[&str], others: &str, column: impl Fn(Event) -> String) {
+    fn must_rank(names: &[&str], others: &str, column: impl Fn(Event) -> CompactString) {
         for (rank, best) in names.iter().enumerate() {
             let members = names[rank..].iter().rev().map(|name| format!(r#""{name}":"by {name}""#));
             let members = members.collect::<Vec<_>>().join(",");

@@ -15,7 +15,6 @@ use rdkafka::producer::future_producer::{DeliveryFuture, FutureProducer, FutureR
 use tracing::{info, warn};
 
 use super::bootstrap::Bootstrap;
-use super::record::Headers;
 use crate::config::KafkaConfig;
 
 /// A record on its way out.
@@ -26,7 +25,15 @@ pub struct Outgoing<'a> {
     pub partition: Option<i32>,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
-    pub headers: &'a Headers,
+    /// Names and values.
+    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
+}
+
+impl Outgoing<'_> {
+    pub(super) fn owned_headers(&self) -> OwnedHeaders {
+        let none = OwnedHeaders::new_with_capacity(self.headers.len());
+        self.headers.iter().fold(none, |all, &(key, value)| all.insert(Header { key, value }))
+    }
 }
 
 /// Why a record is not known to be in the log. It may be there all the same, except after
@@ -130,8 +137,8 @@ impl Producer {
         message.partition = record.partition;
         message.key = record.key;
         message.payload = record.value;
-        if !record.headers.0.is_empty() {
-            message = message.headers(owned_headers(record.headers));
+        if !record.headers.is_empty() {
+            message = message.headers(record.owned_headers());
         }
         match self.inner.send_result(message) {
             Ok(delivery) => Ok(Delivery(delivery)),
@@ -179,10 +186,4 @@ fn classify(error: KafkaError) -> PublishError {
         ) => PublishError::Refused(error),
         _ => PublishError::Away(error),
     }
-}
-
-pub(super) fn owned_headers(headers: &Headers) -> OwnedHeaders {
-    headers.0.iter().fold(OwnedHeaders::new_with_capacity(headers.0.len()), |all, (key, value)| {
-        all.insert(Header { key, value: value.as_deref() })
-    })
 }

@@ -29,6 +29,11 @@ impl Headers {
         std::str::from_utf8(value).ok()
     }
 
+    /// As a record to be sent has them.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        self.0.iter().map(|(name, value)| (&**name, value.as_deref()))
+    }
+
     pub fn push(&mut self, name: &str, value: impl Into<Vec<u8>>) {
         self.0.push((name.to_owned(), Some(value.into())));
     }

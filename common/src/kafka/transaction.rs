@@ -9,7 +9,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::REQUEST_TIMEOUT;
 use super::offsets::GroupOffsets;
-use super::producer::{Outgoing, owned_headers};
+use super::producer::Outgoing;
 use super::record::TopicPartition;
 use crate::config::KafkaConfig;
 
@@ -81,8 +81,8 @@ impl TransactionalProducer {
             message.partition = record.partition;
             message.key = record.key;
             message.payload = record.value;
-            if !record.headers.0.is_empty() {
-                message = message.headers(owned_headers(record.headers));
+            if !record.headers.is_empty() {
+                message = message.headers(record.owned_headers());
             }
             match self.inner.send(message) {
                 Ok(()) => return Ok(()),

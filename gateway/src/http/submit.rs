@@ -179,7 +179,7 @@ impl Gateway {
             taken.push(match judge(submission, index, sender, &mut canonical)? {
                 Ok(event) => {
                     let queued = self.publisher.publish(&event, &canonical, origin);
-                    Taken::Sent { event_id: event.event_id, queued, refused: None }
+                    Taken::Sent { event_id: event.event_id.into(), queued, refused: None }
                 }
                 Err(refused) if submission.surface == Surface::Native => Taken::Rejected(refused),
                 Err(refused) => self.queue_refused(bytes, refused, origin),
@@ -212,7 +212,7 @@ impl Gateway {
                     canonical.clear();
                     event.write_json(Some(Timestamp::now()), &mut canonical);
                     let json = serde_json::from_slice(&canonical).expect("it was written as JSON");
-                    verdicts.find_valid(event.event_id, json);
+                    verdicts.find_valid(event.event_id.into(), json);
                 }
                 Err(refused) => verdicts.reject(refused.event_id, refused.reason),
             }

@@ -186,7 +186,8 @@ impl Writer {
         self.producer.begin().unwrap();
         for (key, value) in records {
             let (key, value) = (Some(key.as_bytes()), Some(value.as_bytes()));
-            let record = Outgoing { topic: &self.topic, partition: None, key, value, headers };
+            let (topic, headers) = (&self.topic, &headers.pairs().collect::<Vec<_>>());
+            let record = Outgoing { topic, partition: None, key, value, headers };
             self.producer.send(&record).await.unwrap();
         }
         self.written += records.len() as i64;

@@ -1,7 +1,7 @@
 //! Relay: unique events, dead letters and the group's offset in one Kafka transaction, by one
 //! transactional producer per source partition.
 
-use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use common::config::KafkaConfig;
 use common::failpoint::kill_point;
 use common::kafka::{
-    Committed, GroupOffsets, Headers, Outgoing, TopicPartition, TransactionError,
-    TransactionalProducer, greatest_origin,
+    Committed, GroupOffsets, Outgoing, TopicPartition, TransactionError, TransactionalProducer,
+    greatest_origin,
 };
 use common::{topic, trace};
 use deadpool_postgres::{Pool, Transaction};
@@ -40,6 +40,22 @@ impl RelayTopics {
             unique_actions: named(&topic::UNIQUE_ACTIONS),
             dead_letters: named(&topic::DEAD_LETTERS),
         }
+    }
+}
+
+/// What one record after the other is written in.
+#[derive(Default)]
+struct Text {
+    key: String,
+    value: Vec<u8>,
+    origin: String,
+}
+
+impl Text {
+    fn clear(&mut self) {
+        self.key.clear();
+        self.value.clear();
+        self.origin.clear();
     }
 }
 
@@ -100,7 +116,7 @@ impl Relay {
     ) -> Result<(), TransactionError> {
         producer.begin()?;
         kill_point("relay_before_send");
-        let mut value = Vec::new();
+        let mut text = Text::default();
         for batch in judged {
             let (mut stored, mut dead) =
                 (batch.stored.iter().peekable(), batch.dead.iter().peekable());
@@ -112,7 +128,7 @@ impl Relay {
                         dead.next();
                     }
                     (Some(row), _) => {
-                        self.send_unique(producer, row, &mut value).await?;
+                        self.send_unique(producer, row, &mut text).await?;
                         stored.next();
                     }
                     (None, Some(letter)) => {
@@ -133,27 +149,29 @@ impl Relay {
         &self,
         producer: &TransactionalProducer,
         row: &Candidate,
-        value: &mut Vec<u8>,
+        text: &mut Text,
     ) -> Result<(), TransactionError> {
         let event = &row.event;
-        let key = match &event.object {
-            Some(object) => Cow::Owned(format!("{}:{}", object.object_type, object.id)),
-            None => Cow::Borrowed(&*event.user_id),
-        };
-        value.clear();
-        event.write_json(Some(row.received_at), value);
-        let mut headers = Headers::default();
-        headers.push("event_id", event.event_id.as_str());
-        headers.push("origin", self.origin(row.offset));
-        if let Some(place) = row.trace {
-            headers.push(trace::HEADER, place.to_string());
+        text.clear();
+        match &event.object {
+            Some(object) => text.key.extend([&*object.object_type, ":", &*object.id]),
+            None => text.key.push_str(&event.user_id),
         }
+        event.write_json(Some(row.received_at), &mut text.value);
+        write!(text.origin, "{}/{}", self.source.partition, row.offset)
+            .expect("a String takes all");
+        let trace = row.trace.map(|place| place.to_string());
+        let headers = [
+            ("event_id", Some(event.event_id.as_bytes())),
+            ("origin", Some(text.origin.as_bytes())),
+            (trace::HEADER, trace.as_deref().map(str::as_bytes)),
+        ];
         let record = Outgoing {
             topic: &self.topics.unique_actions,
             partition: None,
-            key: Some(key.as_bytes()),
-            value: Some(value),
-            headers: &headers,
+            key: Some(text.key.as_bytes()),
+            value: Some(&text.value),
+            headers: &headers[..if trace.is_some() { 3 } else { 2 }],
         };
         producer.send(&record).await
     }
@@ -182,13 +200,9 @@ impl Relay {
             partition: None,
             key: letter.key.as_deref().filter(|_| fits),
             value: letter.value.as_deref().filter(|_| fits),
-            headers: &headers,
+            headers: &headers.pairs().collect::<Vec<_>>(),
         };
         producer.send(&record).await
-    }
-
-    fn origin(&self, offset: i64) -> String {
-        format!("{}/{offset}", self.source.partition)
     }
 
     /// The group's offset was lost: what both topics hold of this source says how far it came.
