@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use common::event::{
     self, Arrival, CLOUD_EVENTS, EVENT_BYTES_MAX, Event, EventKey, Format, Identity,
     REWRITE_BYTES_MAX,
@@ -87,7 +88,7 @@ pub struct DeadLetter {
     pub offset: i64,
     pub received_at: Timestamp,
     pub key: Option<Vec<u8>>,
-    pub value: Option<Vec<u8>>,
+    pub value: Option<Bytes>,
     pub headers: Headers,
     pub code: String,
     pub detail: String,
@@ -220,11 +221,11 @@ fn decode(
         bytes_max: EVENT_BYTES_MAX + if surface.is_some() { REWRITE_BYTES_MAX } else { 0 },
     };
     let unnamed = || unnamed(source, record.offset);
-    let parsed = match (words::of(record, source.format), record.value.as_deref()) {
+    let parsed = match (words::of(record, source.format), &record.value) {
         (Words::BinaryCloudEvent(text), _) => {
             event::parse_as(Format::CloudEvent, &text, &arrival, unnamed)
         }
-        (Words::Of(format), Some(value)) => event::parse_as(format, value, &arrival, unnamed),
+        (Words::Of(format), Some(value)) => event::parse_shared(format, value, &arrival, unnamed),
         (Words::Of(_), None) => Err(event::InvalidEvent::NullValue),
     };
     let mut event = parsed.map_err(|invalid| Reason {
@@ -275,7 +276,7 @@ pub struct Judged {
 impl Judged {
     /// Bytes this holds in memory, roughly.
     pub fn size(&self) -> usize {
-        let dead = |it: &DeadLetter| 256 + it.value.as_ref().map_or(0, Vec::len);
+        let dead = |it: &DeadLetter| 256 + it.value.as_ref().map_or(0, Bytes::len);
         self.stored.iter().map(Candidate::size).sum::<usize>()
             + self.dead.iter().map(dead).sum::<usize>()
     }

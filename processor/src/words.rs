@@ -57,7 +57,7 @@ mod tests {
     fn record(headers: &[(&str, &str)]) -> Record {
         let mut all = Headers::default();
         headers.iter().for_each(|(name, value)| all.push(name, *value));
-        let value = Some(br#"{"userId":"u"}"#.to_vec());
+        let value = Some(br#"{"userId":"u"}"#.as_slice().into());
         Record { offset: 0, timestamp_ms: 0, key: None, value, headers: all }
     }
 

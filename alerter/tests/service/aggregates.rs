@@ -283,7 +283,7 @@ fn in_files(directory: &Path) -> Vec<String> {
 async fn lines_of(world: &World, topic: &topic::Topic) -> Vec<String> {
     let records = world.records(topic).await.into_iter();
     let mut lines: Vec<_> =
-        records.map(|it| String::from_utf8(it.value.unwrap()).unwrap()).collect();
+        records.map(|it| String::from_utf8(it.value.unwrap().into()).unwrap()).collect();
     lines.sort_unstable();
     lines
 }

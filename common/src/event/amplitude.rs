@@ -34,7 +34,7 @@ pub fn read<'a>(
         source: None,
         session_id: session.map(|it| column::id(it, "")).transpose()?,
         properties: members::without_credentials(given)?,
-        context: members::splice(rest.iter(), None),
+        context: members::splice(rest.iter(), None).into(),
         identity: Identity::EventId,
     };
     told.name_by(occurred.told_by);

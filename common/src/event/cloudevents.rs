@@ -48,7 +48,8 @@ pub fn read<'a>(members: &Members<'a>, arrival: &Arrival<'_>) -> Result<Told<'a>
         context: members::splice(
             members.iter().filter(|it| !TAKEN.contains(&&*it.name) && it.name != "data_base64"),
             None,
-        ),
+        )
+        .into(),
         identity: Identity::SourceAndId,
     })
 }
@@ -65,12 +66,12 @@ fn object_of<'a>(subject: &Member<'a>) -> Result<Option<ToldObject<'a>>, Invalid
 }
 
 /// Data that is no object is kept under its own name.
-fn properties(members: &Members<'_>) -> Result<Box<str>, InvalidEvent> {
+fn properties<'a>(members: &Members<'a>) -> Result<Cow<'a, str>, InvalidEvent> {
     if let Some(data) = members.get("data").filter(|data| data.value.is_object()) {
         return members::without_credentials(data.value.text());
     }
     let data = members.iter().filter(|it| matches!(&*it.name, "data" | "data_base64"));
-    Ok(members::splice(data.filter(|it| !it.value.is_absent()), None))
+    Ok(members::splice(data.filter(|it| !it.value.is_absent()), None).into())
 }
 
 /// The structured form of a binary one: the attributes are headers, the data is the body.

@@ -73,7 +73,7 @@ impl Form {
     pub fn read<'a>(
         &self,
         members: &Members<'a>,
-        text: &str,
+        text: &'a str,
         now: Timestamp,
     ) -> Result<Told<'a>, InvalidEvent> {
         let time = self.times.iter().find_map(|name| members.get(name));
@@ -91,7 +91,7 @@ impl Form {
             source: column::source_if_fit(members.get("source")),
             session_id: id_of("sid")?,
             properties: members::without_credentials(text)?,
-            context: "{}".into(),
+            context: Cow::Borrowed("{}"),
             identity: Identity::EventId,
         };
         if told.event_id.is_none() && time.is_some() {

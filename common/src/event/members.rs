@@ -111,7 +111,7 @@ impl<'a> Value<'a> {
 pub fn splice<'m, 'a: 'm>(
     members: impl Iterator<Item = &'m Member<'a>>,
     given: Option<&'m Members<'a>>,
-) -> Box<str> {
+) -> String {
     let given = given.map(|given| given.0.as_slice()).unwrap_or_default();
     let names = given.iter().map(|member| &*member.name).collect::<HashSet<_>>();
     let mut out = vec![b'{'];
@@ -123,19 +123,19 @@ pub fn splice<'m, 'a: 'm>(
         out.extend_from_slice(member.value.0.as_bytes());
     }
     out.push(b'}');
-    String::from_utf8(out).expect("names and values are UTF-8").into_boxed_str()
+    String::from_utf8(out).expect("names and values are UTF-8")
 }
 
 /// The object's text without credentials: its own text where it holds none.
-pub fn without_credentials(object: &str) -> Result<Box<str>, InvalidEvent> {
+pub fn without_credentials(object: &str) -> Result<Cow<'_, str>, InvalidEvent> {
     if memchr::memmem::find(object.as_bytes(), b"ey\"").is_none() {
-        return Ok(object.into());
+        return Ok(Cow::Borrowed(object));
     }
     let members = Members::of(object)?;
     if !members.iter().any(Member::is_credential) {
-        return Ok(object.into());
+        return Ok(Cow::Borrowed(object));
     }
-    Ok(splice(members.iter(), None))
+    Ok(Cow::Owned(splice(members.iter(), None)))
 }
 
 /// In every object of the text the last of each key, as Postgres and nearly every reader has it.

@@ -20,6 +20,8 @@ pub(crate) mod time;
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+use bytestring::ByteString;
 use compact_str::CompactString;
 use jiff::Timestamp;
 
@@ -90,9 +92,9 @@ pub struct Event {
     pub source: CompactString,
     pub session_id: Option<CompactString>,
     /// The text of a JSON object, on one line, each key once in every object.
-    pub properties: Box<str>,
+    pub properties: ByteString,
     /// As `properties`.
-    pub context: Box<str>,
+    pub context: ByteString,
     pub identity: Identity,
 }
 
@@ -113,8 +115,8 @@ struct Told<'a> {
     occurred_at: Option<Timestamp>,
     source: Option<Cow<'a, str>>,
     session_id: Option<Cow<'a, str>>,
-    properties: Box<str>,
-    context: Box<str>,
+    properties: Cow<'a, str>,
+    context: Cow<'a, str>,
     identity: Identity,
 }
 
@@ -147,6 +149,41 @@ pub fn parse_as(
     bytes: &[u8],
     arrival: &Arrival<'_>,
     unnamed: impl FnOnce() -> String,
+) -> Result<Event, InvalidEvent> {
+    read(format, bytes, arrival, unnamed, owned)
+}
+
+/// As [`parse_as`] of bytes that are kept anyway: the event shares with them what it takes as it is.
+pub fn parse_shared(
+    format: Format<'_>,
+    bytes: &Bytes,
+    arrival: &Arrival<'_>,
+    unnamed: impl FnOnce() -> String,
+) -> Result<Event, InvalidEvent> {
+    read(format, bytes, arrival, unnamed, |text| match text {
+        // A small part must not keep the whole in memory.
+        Cow::Borrowed(part)
+            if bytes.as_ptr_range().contains(&part.as_ptr()) && part.len() >= bytes.len() / 2 =>
+        {
+            bytes.slice_ref(part.as_bytes()).try_into().expect("it was text before")
+        }
+        text => owned(text),
+    })
+}
+
+fn owned(text: Cow<'_, str>) -> ByteString {
+    match text {
+        Cow::Borrowed("{}") => ByteString::from_static("{}"),
+        text => text.into_owned().into(),
+    }
+}
+
+fn read(
+    format: Format<'_>,
+    bytes: &[u8],
+    arrival: &Arrival<'_>,
+    unnamed: impl FnOnce() -> String,
+    keep: impl Fn(Cow<'_, str>) -> ByteString,
 ) -> Result<Event, InvalidEvent> {
     let text = text::read(bytes, arrival.bytes_max)?;
     let text = connect::payload(&text);
@@ -182,8 +219,8 @@ pub fn parse_as(
         occurred_at,
         source: told.source.map_or_else(|| arrival.source.into(), CompactString::from),
         session_id: told.session_id.map(CompactString::from),
-        properties: told.properties,
-        context: told.context,
+        properties: keep(told.properties),
+        context: keep(told.context),
         identity: told.identity,
     })
 }

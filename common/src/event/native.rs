@@ -208,7 +208,7 @@ pub fn read<'a>(members: &Members<'a>, arrival: &Arrival<'a>) -> Result<Told<'a>
         chosen.look_for_the_object_in(given);
     }
     let properties = match chosen.rest(members).next() {
-        Some(_) => members::splice(chosen.rest(members), given.as_ref()),
+        Some(_) => Cow::Owned(members::splice(chosen.rest(members), given.as_ref())),
         None => members::without_credentials(given_text)?,
     };
     let mut told = Told {

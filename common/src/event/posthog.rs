@@ -45,8 +45,8 @@ pub fn read<'a>(
         occurred_at: occurred.at.or_else(|| ago(members.get("offset")?, arrival)),
         source: None,
         session_id: session.and_then(|it| column::id(it, "").ok()),
-        properties: without_token(rest, &given),
-        context: context(members, &given, &occurred),
+        properties: without_token(rest, &given).into(),
+        context: context(members, &given, &occurred).into(),
         identity: Identity::EventId,
     };
     told.name_by(occurred.told_by);
@@ -75,7 +75,7 @@ fn ago(offset: &Member<'_>, arrival: &Arrival<'_>) -> Option<Timestamp> {
 fn without_token<'m, 'a: 'm>(
     rest: impl Iterator<Item = &'m Member<'a>>,
     given: &'m Members<'a>,
-) -> Box<str> {
+) -> String {
     let is_token = |member: &Member<'_>| member.name == "token";
     if !given.iter().any(is_token) {
         return members::splice(rest, Some(given));
@@ -86,13 +86,13 @@ fn without_token<'m, 'a: 'm>(
 }
 
 /// Library and groups, which also stay among the properties; the options of the later protocol.
-fn context(members: &Members<'_>, given: &Members<'_>, occurred: &Occurred<'_, '_>) -> Box<str> {
+fn context(members: &Members<'_>, given: &Members<'_>, occurred: &Occurred<'_, '_>) -> String {
     let (mut library, mut all) = (Vec::new(), Vec::new());
     for (property, name) in [("$lib", "name"), ("$lib_version", "version")] {
         library.extend(given.get(property).map(|it| Member::new(name, it.value.text())));
     }
     let library = members::splice(library.iter(), None);
-    if &*library != "{}" {
+    if library != "{}" {
         all.push(Member::new("library", &library));
     }
     all.extend(given.get("$groups").map(|it| Member::new("groups", it.value.text())));

@@ -60,8 +60,8 @@ pub fn read<'a>(
         occurred_at: occurred.at,
         source: library(&context),
         session_id,
-        properties: members::splice(telling, Some(&given)),
-        context: context_of(members, &context, &occurred),
+        properties: members::splice(telling, Some(&given)).into(),
+        context: context_of(members, &context, &occurred).into(),
         identity: Identity::EventId,
     };
     told.name_by(occurred.told_by);
@@ -109,7 +109,7 @@ fn library<'a>(context: &Members<'a>) -> Option<Cow<'a, str>> {
 }
 
 /// What has no other place is context.
-fn context_of(members: &Members<'_>, given: &Members<'_>, occurred: &Occurred<'_, '_>) -> Box<str> {
+fn context_of(members: &Members<'_>, given: &Members<'_>, occurred: &Occurred<'_, '_>) -> String {
     let user = members.get("userId").map_or("anonymousId", |_| "userId");
     let rest = members.iter().filter(|it| {
         !TAKEN.contains(&&*it.name)

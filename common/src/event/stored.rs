@@ -19,8 +19,8 @@ impl Event {
             occurred_at: row.get("occurred_at"),
             source: text("source"),
             session_id: perhaps("session_id"),
-            properties: row.get::<_, String>("properties").into_boxed_str(),
-            context: row.get::<_, String>("context").into_boxed_str(),
+            properties: row.get::<_, &str>("properties").into(),
+            context: row.get::<_, &str>("context").into(),
             // Its key was told apart when it was judged.
             identity: Identity::EventId,
         }

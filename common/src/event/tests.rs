@@ -79,6 +79,26 @@ fn an_event_in_the_words_of_others_is_the_same_in_ours() {
 }
 
 #[test]
+fn an_event_shares_with_its_bytes_what_it_takes_as_it_is_if_that_is_most_of_them() {
+    let shares = |text: &str| {
+        let bytes_max = EVENT_BYTES_MAX;
+        let arrival =
+            Arrival { received_at: now(), now: now(), source: "http", user: None, bytes_max };
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        let shared = parse_shared(Format::Auto, &bytes, &arrival, || "unnamed-1".into()).unwrap();
+        assert_eq!(shared, event(text));
+        bytes.as_ptr_range().contains(&shared.properties.as_ptr())
+    };
+    let flat = r#"{"event_name":"view","client_id":"c","product_id":1}"#;
+    assert!(shares(flat));
+    assert!(shares(&format!(" {flat}\n")));
+    assert!(shares(&format!(r#"{{"type":"t","userId":"u","properties":{flat}}}"#)));
+    assert!(!shares(&format!(r#"{{"type":"t","userId":"u","properties":{{}},"context":{flat}}}"#)));
+    assert!(!shares(&flat.replace(':', ":\n")));
+    assert!(!shares(&flat.replace("product_id", "api_key")));
+}
+
+#[test]
 fn an_attribute_that_a_cloud_event_lacks_is_named() {
     let refusal = |text: &str| {
         let bytes_max = EVENT_BYTES_MAX;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Headers as _};
 
@@ -46,7 +47,7 @@ pub struct Record {
     /// The record's own time (the broker's where the topic says `LogAppendTime`), in ms.
     pub timestamp_ms: i64,
     pub key: Option<Vec<u8>>,
-    pub value: Option<Vec<u8>>,
+    pub value: Option<Bytes>,
     pub headers: Headers,
 }
 
@@ -60,15 +61,14 @@ impl Record {
             offset: message.offset(),
             timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
             key: message.key().map(<[u8]>::to_vec),
-            value: message.payload().map(<[u8]>::to_vec),
+            value: message.payload().map(Bytes::copy_from_slice),
             headers: headers.unwrap_or_default(),
         }
     }
 
     /// Bytes this record holds in memory, roughly.
     pub fn size(&self) -> usize {
-        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        length(&self.key) + length(&self.value) + 64
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Bytes::len) + 64
     }
 }
 

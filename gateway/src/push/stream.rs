@@ -195,7 +195,8 @@ mod tests {
     fn record(value: &[u8], headers: &[(&str, &str)]) -> Record {
         let mut all = Headers::default();
         headers.iter().for_each(|(name, value)| all.push(name, *value));
-        Record { offset: 5, timestamp_ms: 0, key: None, value: Some(value.into()), headers: all }
+        let value = Some(value.to_vec().into());
+        Record { offset: 5, timestamp_ms: 0, key: None, value, headers: all }
     }
 
     fn facet(shown: &Shown, stream: Stream, name: &str) -> Option<String> {

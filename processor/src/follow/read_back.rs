@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use common::event::{Event, EventKey};
 use common::kafka::Headers;
 use common::postgres;
@@ -114,7 +115,7 @@ fn dead_letter(row: &Row) -> DeadLetter {
         offset: row.get("record_offset"),
         received_at: row.get("received_at"),
         key: row.get("record_key"),
-        value: row.get("record_value"),
+        value: row.get::<_, Option<Vec<u8>>>("record_value").map(Bytes::from),
         headers: Headers(headers.into_iter().map(|(name, it)| (name, it.map(decode))).collect()),
         code: row.get("error_code"),
         detail: row.get("error_detail"),

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use common::config::KafkaConfig;
 use common::failpoint::kill_point;
 use common::kafka::{
@@ -189,7 +190,7 @@ impl Relay {
         headers.push("origin_partition", self.source.partition.partition.to_string());
         headers.push("origin_offset", letter.offset.to_string());
         let size =
-            letter.value.as_ref().map_or(0, Vec::len) + letter.key.as_ref().map_or(0, Vec::len);
+            letter.value.as_ref().map_or(0, Bytes::len) + letter.key.as_ref().map_or(0, Vec::len);
         let fits = size <= Self::VALUE_BYTES_MAX;
         if let (false, Some(id)) = (fits, letter.id) {
             // One record too large for the topic would wedge the relay for ever (tried).
