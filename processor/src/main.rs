@@ -10,8 +10,9 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// Few arenas and quick decay: with its defaults it holds a third more memory, for no more speed (measured).
-const SETTINGS: &CStr = c"narenas:2,dirty_decay_ms:500,muzzy_decay_ms:0";
+/// Few arenas and quick decay: with its defaults it holds a third more memory, for no more speed (measured). Much
+/// quicker, and pages that the next batch wants again have gone back to the kernel: 4 % of a drain's CPU was faults.
+const SETTINGS: &CStr = c"narenas:2,dirty_decay_ms:2000,muzzy_decay_ms:0";
 
 /// The name under which jemalloc looks for its settings.
 // SAFETY: a text that is never freed; nothing else has this name, which is jemalloc's for this very use.
