@@ -139,6 +139,7 @@ impl Batch {
             to: records.to,
             consumed: records.records.len(),
             witness: records.records.last().map(Witness::of),
+            candidates: Vec::with_capacity(records.records.len()),
             ..Self::default()
         };
         let mut keys = HashSet::with_capacity(records.records.len());

@@ -1,11 +1,13 @@
 //! Records and a group offset in one Kafka transaction, under a fenced identity.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::REQUEST_TIMEOUT;
 use super::offsets::GroupOffsets;
@@ -39,11 +41,15 @@ impl From<KafkaError> for TransactionError {
 
 /// The one producer of a transactional id; creating it fences the one before.
 pub struct TransactionalProducer {
-    inner: Arc<ThreadedProducer<DefaultProducerContext>>,
+    inner: Arc<BaseProducer>,
     offsets: GroupOffsets,
+    _poller: JoinSet<()>,
 }
 
 impl TransactionalProducer {
+    /// How often librdkafka's logs and errors are fetched while nothing is waited for.
+    const POLL_EVERY: Duration = Duration::from_millis(100);
+
     /// Takes over a transactional id. When this returns, no earlier owner can commit any more and
     /// what it had begun is decided.
     pub async fn fence(
@@ -51,7 +57,7 @@ impl TransactionalProducer {
         transactional_id: &str,
         offsets: GroupOffsets,
     ) -> Result<Self, TransactionError> {
-        let producer: ThreadedProducer<DefaultProducerContext> = super::client_config(config)
+        let producer: BaseProducer = super::client_config(config)
             .set("transactional.id", transactional_id)
             .set("transaction.timeout.ms", "15000")
             .set("message.timeout.ms", "14000")
@@ -65,7 +71,9 @@ impl TransactionalProducer {
             .set("queue.buffering.max.kbytes", "4096")
             .create()?;
         let inner = Arc::new(producer);
-        let this = Self { inner, offsets };
+        let mut poller = JoinSet::new();
+        poller.spawn(poll(Arc::downgrade(&inner)));
+        let this = Self { inner, offsets, _poller: poller };
         this.blocking(|producer| producer.init_transactions(Duration::from_secs(30))).await?;
         Ok(this)
     }
@@ -87,7 +95,7 @@ impl TransactionalProducer {
             match self.inner.send(message) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    sleep(Duration::from_millis(2)).await;
                 }
                 Err((error, _)) => return Err(error.into()),
             }
@@ -130,18 +138,29 @@ impl TransactionalProducer {
     /// which every commit begins with, looks only every 100 ms whether it is done (tried).
     async fn delivered(&self) {
         while self.inner.in_flight_count() > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            self.inner.poll(Duration::ZERO);
+            sleep(Duration::from_millis(1)).await;
         }
     }
 
     async fn blocking(
         &self,
-        act: impl FnOnce(&ThreadedProducer<DefaultProducerContext>) -> Result<(), KafkaError>
-        + Send
-        + 'static,
+        act: impl FnOnce(&BaseProducer) -> Result<(), KafkaError> + Send + 'static,
     ) -> Result<(), TransactionError> {
         let producer = self.inner.clone();
         let done = tokio::task::spawn_blocking(move || act(&producer)).await;
         Ok(done.expect("a transaction step does not panic")?)
+    }
+}
+
+/// Instead of rdkafka's own polling thread: that one spins for the last millisecond of each 100, since
+/// its timeouts are whole ones, and there is a producer for every partition (40 cost half a core).
+async fn poll(producer: Weak<BaseProducer>) {
+    let mut ticks = interval(TransactionalProducer::POLL_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while let Some(producer) = producer.upgrade() {
+        producer.poll(Duration::ZERO);
+        drop(producer);
+        ticks.tick().await;
     }
 }
