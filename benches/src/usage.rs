@@ -41,7 +41,8 @@ impl Meter {
             // Peaks before this moment do not count; where that is not allowed, samples tell.
             let _not_ours = fs::write(format!("/proc/{}/clear_refs", it.pid), "5");
         }
-        let cpu_before = watched.iter().map(|it| cpu_seconds(it.pid)).collect();
+        let processes = Processes::now();
+        let cpu_before = watched.iter().map(|it| processes.cpu_seconds(it.pid)).collect();
         let peaks = Arc::new(Mutex::new(vec![0.0; watched.len()]));
         let mut sampler = JoinSet::new();
         sampler.spawn(sample(watched.clone(), peaks.clone()));
@@ -52,10 +53,11 @@ impl Meter {
     pub fn read(&self) -> Vec<(&'static str, Used)> {
         let mut peaks = self.peaks.lock().unwrap_or_else(PoisonError::into_inner);
         let programs = self.watched.iter().zip(&self.cpu_before).zip(peaks.iter_mut());
+        let processes = Processes::now();
         programs
             .map(|((it, before), peak)| {
-                *peak = peak.max(memory_mib(it.pid));
-                let cpu_seconds = cpu_seconds(it.pid) - before;
+                *peak = peak.max(processes.memory_mib(it.pid));
+                let cpu_seconds = processes.cpu_seconds(it.pid) - before;
                 (it.name, Used { cpu_seconds, peak_mib: *peak })
             })
             .collect()
@@ -64,7 +66,8 @@ impl Meter {
 
 async fn sample(watched: Vec<Watched>, peaks: Arc<Mutex<Vec<f64>>>) {
     loop {
-        raise(&peaks, watched.iter().map(|it| memory_mib(it.pid)).collect());
+        let processes = Processes::now();
+        raise(&peaks, watched.iter().map(|it| processes.memory_mib(it.pid)).collect());
         tokio::time::sleep(SAMPLE_EVERY).await;
     }
 }
@@ -76,35 +79,68 @@ fn raise(peaks: &Mutex<Vec<f64>>, now: Vec<f64>) {
     }
 }
 
-/// A process alone: its high-water mark. One with children (Postgres): the anonymous memory of all,
-/// and what they share once.
-fn memory_mib(pid: u32) -> f64 {
-    let family = family(pid);
-    let kib = |pid: &u32, field| status_kib(*pid, field).unwrap_or(0.0);
-    let sum = match family.as_slice() {
-        [alone] => kib(alone, "VmHWM"),
-        family => {
-            let own: f64 = family.iter().map(|pid| kib(pid, "RssAnon")).sum();
-            own + family.iter().map(|pid| kib(pid, "RssShmem")).fold(0.0, f64::max)
-        }
-    };
-    sum / 1_024.0
+/// Who descends from whom: read once for all that are watched, since once for each of them was a hundredth
+/// of the CPU of a drain.
+struct Processes {
+    children: HashMap<u32, Vec<u32>>,
 }
 
-fn status_kib(pid: u32, field: &str) -> Option<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+impl Processes {
+    fn now() -> Self {
+        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        for pid in pids() {
+            if let Some(parent) = stat(pid).and_then(|fields| fields.get(1)?.parse().ok()) {
+                children.entry(parent).or_default().push(pid);
+            }
+        }
+        Self { children }
+    }
+
+    /// The process and all its descendants.
+    fn family(&self, root: u32) -> Vec<u32> {
+        let mut family = vec![root];
+        let mut at = 0;
+        while let Some(pid) = family.get(at) {
+            family.extend(self.children.get(pid).into_iter().flatten());
+            at += 1;
+        }
+        family
+    }
+
+    /// A process alone: its high-water mark. One with children (Postgres): the anonymous memory of
+    /// all, and what they share once.
+    fn memory_mib(&self, root: u32) -> f64 {
+        let family = self.family(root);
+        let statuses: Vec<_> = family.iter().filter_map(|pid| status(*pid)).collect();
+        let kib = |status: &String, field| status_kib(status, field).unwrap_or(0.0);
+        let sum = match statuses.as_slice() {
+            [alone] => kib(alone, "VmHWM"),
+            family => {
+                let own: f64 = family.iter().map(|it| kib(it, "RssAnon")).sum();
+                own + family.iter().map(|it| kib(it, "RssShmem")).fold(0.0, f64::max)
+            }
+        };
+        sum / 1_024.0
+    }
+
+    /// With the children it has waited for; those alive are counted by themselves.
+    fn cpu_seconds(&self, root: u32) -> f64 {
+        let ticks = self.family(root).into_iter().filter_map(|pid| {
+            let fields = stat(pid)?;
+            // utime, stime, cutime and cstime, counted from the state behind the name.
+            Some((11..=14).filter_map(|at| fields.get(at)?.parse::<f64>().ok()).sum::<f64>())
+        });
+        ticks.sum::<f64>() / TICKS_A_SECOND
+    }
+}
+
+fn status(pid: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/status")).ok()
+}
+
+fn status_kib(status: &str, field: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     line.trim().trim_end_matches(" kB").parse().ok()
-}
-
-/// With the children it has waited for; those alive are counted by themselves.
-fn cpu_seconds(pid: u32) -> f64 {
-    let ticks = family(pid).into_iter().filter_map(|pid| {
-        let fields = stat(pid)?;
-        // utime, stime, cutime and cstime, counted from the state behind the name.
-        Some((11..=14).filter_map(|at| fields.get(at)?.parse::<f64>().ok()).sum::<f64>())
-    });
-    ticks.sum::<f64>() / TICKS_A_SECOND
 }
 
 /// The fields of /proc/PID/stat behind the name, which may itself hold spaces.
@@ -112,23 +148,6 @@ fn stat(pid: u32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
     Some(fields.split(' ').map(str::to_owned).collect())
-}
-
-/// The process and all its descendants.
-fn family(root: u32) -> Vec<u32> {
-    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-    for pid in pids() {
-        if let Some(parent) = stat(pid).and_then(|fields| fields.get(1)?.parse().ok()) {
-            children.entry(parent).or_default().push(pid);
-        }
-    }
-    let mut family = vec![root];
-    let mut at = 0;
-    while let Some(pid) = family.get(at) {
-        family.extend(children.get(pid).into_iter().flatten());
-        at += 1;
-    }
-    family
 }
 
 fn pids() -> Vec<u32> {
@@ -150,7 +169,8 @@ pub fn listener(port: u16) -> anyhow::Result<u32> {
     };
     // The parent of those that inherited the socket has the smallest id.
     let mut holders: Vec<_> = pids().into_iter().filter(holds).collect();
-    holders.sort_by_key(|pid| family(*pid).len());
+    let processes = Processes::now();
+    holders.sort_by_key(|pid| processes.family(*pid).len());
     holders.pop().with_context(|| format!("who listens on port {port} cannot be seen"))
 }
 
