@@ -154,7 +154,8 @@ impl TransactionalProducer {
 }
 
 /// Instead of rdkafka's own polling thread: that one spins for the last millisecond of each 100, since
-/// its timeouts are whole ones, and there is a producer for every partition (40 cost half a core).
+/// its timeouts are whole ones, and there is a producer for every partition (with 40 an idle processor
+/// took 38 % of a core, 6 % without).
 async fn poll(producer: Weak<BaseProducer>) {
     let mut ticks = interval(TransactionalProducer::POLL_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
