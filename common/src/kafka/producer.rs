@@ -4,14 +4,16 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use rdkafka::client::ClientContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::Producer as _;
-use rdkafka::producer::future_producer::{DeliveryFuture, FutureProducer, FutureRecord};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::util::IntoOpaque;
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::bootstrap::Bootstrap;
@@ -29,10 +31,20 @@ pub struct Outgoing<'a> {
     pub headers: &'a [(&'a str, Option<&'a [u8]>)],
 }
 
-impl Outgoing<'_> {
-    pub(super) fn owned_headers(&self) -> OwnedHeaders {
+impl<'a> Outgoing<'a> {
+    /// As rdkafka takes it; `opaque` comes back with the report of its delivery.
+    pub(super) fn message<D: IntoOpaque>(&self, opaque: D) -> BaseRecord<'a, [u8], [u8], D> {
+        let mut message = BaseRecord::with_opaque_to(self.topic, opaque);
+        message.partition = self.partition;
+        message.key = self.key;
+        message.payload = self.value;
+        if self.headers.is_empty() {
+            return message;
+        }
         let none = OwnedHeaders::new_with_capacity(self.headers.len());
-        self.headers.iter().fold(none, |all, &(key, value)| all.insert(Header { key, value }))
+        message.headers(
+            self.headers.iter().fold(none, |all, &(key, value)| all.insert(Header { key, value })),
+        )
     }
 }
 
@@ -69,10 +81,57 @@ impl ClientContext for Reachability {
     }
 }
 
+impl ProducerContext for Reachability {
+    type DeliveryOpaque = Box<oneshot::Sender<KafkaResult<()>>>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, answer: Self::DeliveryOpaque) {
+        let answered = result.as_ref().map(drop).map_err(|(error, _message)| error.clone());
+        let _nobody_waits = answer.send(answered);
+    }
+}
+
+/// A producer whose reports are fetched by a thread of its own. rdkafka's own kind spins for the last
+/// millisecond of each 100, since its timeouts are whole ones: most of what an idle gateway did.
+struct Polled {
+    producer: Arc<BaseProducer<Reachability>>,
+    thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Polled {
+    /// To end takes as long at most.
+    const POLL: Duration = Duration::from_millis(500);
+
+    fn new(producer: BaseProducer<Reachability>) -> Self {
+        let producer = Arc::new(producer);
+        let stop = Arc::new(AtomicBool::new(false));
+        let poll = {
+            let (producer, stop) = (producer.clone(), stop.clone());
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    producer.poll(Self::POLL);
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("kafka reports".to_owned()).spawn(poll);
+        Self { producer, thread: Some(thread.expect("a thread can be started")), stop }
+    }
+}
+
+/// librdkafka must be at rest before the process ends.
+impl Drop for Polled {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _it_panicked = thread.join();
+        }
+    }
+}
+
 /// Publishes records; cheap to clone.
 #[derive(Clone)]
 pub struct Producer {
-    inner: FutureProducer<Reachability>,
+    inner: Arc<Polled>,
     reachability: Reachability,
     bootstrap: Arc<Mutex<Bootstrap>>,
 }
@@ -86,7 +145,7 @@ impl Producer {
         queue_kbytes_max: usize,
     ) -> Result<Self, KafkaError> {
         let reachability = Reachability::default();
-        let inner = super::client_config(config)
+        let inner: BaseProducer<Reachability> = super::client_config(config)
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("compression.type", "lz4")
@@ -100,7 +159,7 @@ impl Producer {
             .set("queue.buffering.max.kbytes", queue_kbytes_max.to_string())
             .create_with_context(reachability.clone())?;
         let bootstrap = Arc::new(Mutex::new(Bootstrap::new(&config.kafka_brokers)));
-        Ok(Self { inner, reachability, bootstrap })
+        Ok(Self { inner: Arc::new(Polled::new(inner)), reachability, bootstrap })
     }
 
     /// False from the moment the last broker is lost until [`Producer::probe`] reaches one again.
@@ -113,14 +172,14 @@ impl Producer {
         let inner = self.inner.clone();
         let topic = topic.to_owned();
         let answered = tokio::task::spawn_blocking(move || {
-            inner.client().fetch_metadata(Some(&topic), Duration::from_secs(2)).is_ok()
+            inner.producer.client().fetch_metadata(Some(&topic), Duration::from_secs(2)).is_ok()
         })
         .await
         .unwrap_or(false);
         self.reachability.set_away(!answered);
         if !answered {
             let mut bootstrap = self.bootstrap.lock().unwrap_or_else(PoisonError::into_inner);
-            bootstrap.remind(self.inner.client());
+            bootstrap.remind(self.inner.producer.client());
             bootstrap.lost();
         }
         answered
@@ -128,20 +187,14 @@ impl Producer {
 
     /// Why this producer can never send again, if that is so: only a new process has a new one.
     pub fn fatal_error(&self) -> Option<String> {
-        self.inner.client().fatal_error().map(|(_code, reason)| reason)
+        self.inner.producer.client().fatal_error().map(|(_code, reason)| reason)
     }
 
     /// Queues a record; the answer comes with the returned [`Delivery`].
     pub fn publish(&self, record: &Outgoing<'_>) -> Result<Delivery, PublishError> {
-        let mut message = FutureRecord::<[u8], [u8]>::to(record.topic);
-        message.partition = record.partition;
-        message.key = record.key;
-        message.payload = record.value;
-        if !record.headers.is_empty() {
-            message = message.headers(record.owned_headers());
-        }
-        match self.inner.send_result(message) {
-            Ok(delivery) => Ok(Delivery(delivery)),
+        let (answer, delivery) = oneshot::channel();
+        match self.inner.producer.send(record.message(Box::new(answer))) {
+            Ok(()) => Ok(Delivery(delivery)),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                 Err(PublishError::Full)
             }
@@ -152,22 +205,22 @@ impl Producer {
     /// Waits until everything queued was answered.
     pub async fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
         let inner = self.inner.clone();
-        tokio::task::spawn_blocking(move || inner.flush(timeout))
+        tokio::task::spawn_blocking(move || inner.producer.flush(timeout))
             .await
             .expect("flush does not panic")
     }
 }
 
 /// Resolves when the in-sync replicas have the record, or when that can no longer be hoped for.
-pub struct Delivery(DeliveryFuture);
+pub struct Delivery(oneshot::Receiver<KafkaResult<()>>);
 
 impl Future for Delivery {
     type Output = Result<(), PublishError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.poll_unpin(cx).map(|answer| match answer {
-            Ok(Ok(_delivered)) => Ok(()),
-            Ok(Err((error, _message))) => Err(classify(error)),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(classify(error)),
             Err(_canceled) => Err(PublishError::Away(KafkaError::Canceled)),
         })
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -85,14 +85,7 @@ impl TransactionalProducer {
     /// Adds a record to the transaction; waits while the queue is full.
     pub async fn send(&self, record: &Outgoing<'_>) -> Result<(), TransactionError> {
         loop {
-            let mut message = BaseRecord::<[u8], [u8]>::to(record.topic);
-            message.partition = record.partition;
-            message.key = record.key;
-            message.payload = record.value;
-            if !record.headers.is_empty() {
-                message = message.headers(record.owned_headers());
-            }
-            match self.inner.send(message) {
+            match self.inner.send(record.message(())) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                     sleep(Duration::from_millis(2)).await;
