@@ -34,7 +34,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0013_rollups_by_number",
     "0014_rollups_folded",
     "0015_users_by_range",
-    "0016_narrow_analyze",
+    "0016_leaves_under_load",
 ];
 
 /// Applies what is missing, each file in a transaction of its own, one migrator at a time. Returns

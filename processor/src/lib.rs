@@ -12,6 +12,7 @@ mod lag;
 pub mod metrics;
 pub mod partition;
 pub mod pipeline;
+mod summaries;
 mod words;
 
 use std::process::ExitCode;

@@ -87,6 +87,30 @@ async fn a_key_of_a_foreign_type_refuses_its_own_sums_alone_and_the_audit_says_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn new_blocks_are_summarised_by_the_processor_and_not_asked_for_in_postgres_log() {
+    let tallyman = Installation::new().await;
+    let processor = tallyman.start().await;
+    tallyman.send(0, &[like("e1", "p1")]);
+    tallyman.drained(1).await;
+    let summarised = || {
+        let families = processor.context.registry.gather();
+        let family = families.iter().find(|it| it.name() == "processor_ranges_summarised_total");
+        family.unwrap().get_metric()[0].get_counter().get_value()
+    };
+    eventually("users and both indexes of the leaf are summarised", async || summarised() >= 3.0)
+        .await;
+    let asked_for = "select count(*) from pg_class
+                      where relnamespace = current_schema()::regnamespace and relkind = 'i'
+                        and 'autosummarize=on' = any (reloptions)";
+    assert_eq!(tallyman.number(asked_for).await, 0);
+    let analysed = "select count(*) from pg_attribute join pg_inherits on attrelid = inhrelid
+                     where inhparent = 'events'::regclass
+                       and attname in ('properties', 'context') and attstattarget <> 0";
+    assert_eq!(tallyman.number(analysed).await, 0);
+    processor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn connections_cut_at_any_moment_cost_nothing() {
     let tallyman = Installation::new().await;
     let processor = tallyman.start().await;
