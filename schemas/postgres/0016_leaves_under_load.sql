@@ -1,6 +1,6 @@
 -- What a day that grows quickly costs Postgres besides its rows.
 
--- Nothing is planned by how properties and contexts are distributed, yet to sort a sample of them was most of
+-- Nothing is planned by how properties and contexts are distributed, yet to sort a sample of them was a third of
 -- what autovacuum's ANALYZE of a leaf costs.
 create function narrow_analyze(leaf regclass) returns void language plpgsql as $$
 begin
