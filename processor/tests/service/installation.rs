@@ -37,6 +37,13 @@ pub struct Running {
 }
 
 impl Running {
+    /// What a counter among the metrics stands at.
+    pub fn metric(&self, name: &str) -> f64 {
+        let families = self.context.registry.gather();
+        let family = families.iter().find(|it| it.name() == name);
+        family.unwrap().get_metric()[0].get_counter().get_value()
+    }
+
     pub async fn stop(self) {
         self.context.shutdown.cancel();
         self.task.await.unwrap().unwrap();

@@ -63,11 +63,7 @@ async fn a_key_of_a_foreign_type_refuses_its_own_sums_alone_and_the_audit_says_s
     let processor = tallyman.start().await;
     tallyman.send(0, &[like("e0", "p2")]);
     tallyman.drained(1).await;
-    let refused = || {
-        let families = processor.context.registry.gather();
-        let family = families.iter().find(|it| it.name() == "processor_counters_refused_total");
-        family.unwrap().get_metric()[0].get_counter().get_value()
-    };
+    let refused = || processor.metric("processor_counters_refused_total");
     eventually("the counters are live", async || tallyman.likes("p2").await == 1).await;
     let _: () = tallyman.redis.hset("post:p1:likes", ("no", "counter")).await.unwrap();
     let _: () = tallyman.redis.set("top_posts:shares", "no set", None, None, false).await.unwrap();
@@ -94,11 +90,7 @@ async fn new_blocks_are_summarised_by_the_processor_and_not_asked_for_in_postgre
     let likes: Vec<_> = (0..2_000).map(|n| like(&format!("e{n}"), "p1")).collect();
     tallyman.send(0, &likes);
     tallyman.drained(2_000).await;
-    let summarised = || {
-        let families = processor.context.registry.gather();
-        let family = families.iter().find(|it| it.name() == "processor_ranges_summarised_total");
-        family.unwrap().get_metric()[0].get_counter().get_value()
-    };
+    let summarised = || processor.metric("processor_ranges_summarised_total");
     eventually("full ranges are summarised", async || summarised() >= 1.0).await;
     let asked_for = "select count(*) from pg_class
                       where relnamespace = current_schema()::regnamespace and relkind = 'i'
