@@ -56,13 +56,16 @@ impl Generations {
         self.layers.retain(|layer| layer.place.day > day - self.window_days);
         let mut learnt = Vec::with_capacity(keys.len());
         for key in keys {
-            if self.find(*key).is_some() {
+            let bytes = key.as_bytes();
+            self.open_layer(day);
+            let mut layers = self.layers.iter_mut();
+            let newest = layers.next().expect("a layer is open");
+            let older = layers.any(|layer| layer.filter.check(&bytes));
+            if older || newest.filter.check_and_set(&bytes) {
                 continue;
             }
-            let layer = self.open_layer(day);
-            layer.filter.set(&key.as_bytes());
-            layer.keys += 1;
-            learnt.push((*key, layer.place));
+            newest.keys += 1;
+            learnt.push((*key, newest.place));
         }
         learnt
     }
@@ -71,7 +74,8 @@ impl Generations {
         self.layers.iter().map(|layer| layer.keys).sum()
     }
 
-    fn open_layer(&mut self, day: i32) -> &mut Layer {
+    /// The first layer takes keys then.
+    fn open_layer(&mut self, day: i32) {
         let layer = match self.layers.front() {
             Some(newest) if newest.place.day == day => {
                 let full = newest.keys >= Self::LAYER_KEYS;
@@ -84,7 +88,6 @@ impl Generations {
             let place = Place { day, layer };
             self.layers.push_front(Layer { place, filter: Self::layer_filter(), keys: 0 });
         }
-        self.layers.front_mut().expect("a layer was just there or just added")
     }
 
     fn layer_filter() -> Bloom<[u8; 16]> {
