@@ -1,10 +1,14 @@
 //! Numbers for names: in memory for those that were met lately, in Postgres for all.
 
+use std::fmt::Write as _;
 use std::iter;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use deadpool_postgres::Object;
-use hashbrown::HashMap;
+use bytes::Bytes;
+use deadpool_postgres::{Object, Transaction};
+use futures_util::SinkExt;
+use hashbrown::{HashMap, HashSet};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
@@ -23,19 +27,23 @@ pub struct Dictionaries {
 
 impl Dictionaries {
     pub fn new(generation: &Generation) -> Self {
-        let of = |table, columns, number| Dictionary {
+        let of = |table, columns, find| Dictionary {
             table,
             columns,
-            number,
+            find,
             generation: generation.clone(),
             known: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
         };
         Self {
-            users: of("users", 1, include_str!("number_users.sql")),
-            objects: of("objects", 2, include_str!("number_objects.sql")),
-            kinds: of("action_kinds", 4, include_str!("number_kinds.sql")),
-            event_types: of("event_types", 1, include_str!("number_event_types.sql")),
+            users: of("users", &["id"], include_str!("find_users.sql")),
+            objects: of("objects", &["object_type", "object_id"], include_str!("find_objects.sql")),
+            kinds: of(
+                "action_kinds",
+                &["event_type", "source", "object_type", "has_object"],
+                include_str!("find_kinds.sql"),
+            ),
+            event_types: of("event_types", &["event_type"], include_str!("find_event_types.sql")),
         }
     }
 
@@ -64,11 +72,11 @@ impl Dictionaries {
     }
 }
 
-/// Names of so many columns and their numbers; a number never changes its owner.
+/// Names of some columns and their numbers; a number never changes its owner.
 struct Dictionary {
     table: &'static str,
-    columns: usize,
-    number: &'static str,
+    columns: &'static [&'static str],
+    find: &'static str,
     generation: Generation,
     known: Mutex<Known>,
     /// Who asks Postgres: sources meet the same new names at the same time, and what one learns the others
@@ -93,8 +101,8 @@ impl Dictionary {
         let mut found = self.known().learnt_meanwhile(generation, &mut missing);
         if !missing.is_empty() {
             // Sorted, they are neighbours in the index.
-            let mut wanted: Vec<&str> = missing.into_values().collect();
-            wanted.sort_unstable();
+            let mut wanted: Vec<Name<'_>> = missing.into_iter().collect();
+            wanted.sort_unstable_by_key(|(_, name)| *name);
             let entries = self.number(client, &wanted).await?;
             if self.generation.current() == generation {
                 self.known().learn(generation, &entries);
@@ -108,33 +116,68 @@ impl Dictionary {
         Ok(numbers)
     }
 
-    /// One process at a time: rows that meet no rival need not be looked for once more when they are
-    /// entered, which is a fifth of what it costs to number a new user (measured).
+    /// One process at a time: what has no number then is new, and copied in a third less time than inserted
+    /// (measured).
     async fn number(
         &self,
         client: &mut Object,
-        names: &[&str],
+        wanted: &[Name<'_>],
     ) -> Result<Vec<(Key, u32)>, FollowError> {
-        let mut columns = vec![Vec::with_capacity(names.len()); self.columns];
-        for name in names {
+        let transaction = client.transaction().await?;
+        let lock = transaction.prepare_cached(include_str!("lock_names.sql")).await?;
+        transaction.execute(&lock, &[&self.table]).await?;
+        let mut entries = self.find(&transaction, wanted).await?;
+        let found: HashSet<Key> = entries.iter().map(|it| it.0).collect();
+        let new: Vec<_> = wanted.iter().copied().filter(|it| !found.contains(&it.0)).collect();
+        if !new.is_empty() {
+            entries.extend(self.enter(&transaction, &new).await?);
+        }
+        transaction.commit().await?;
+        Ok(entries)
+    }
+
+    async fn find(
+        &self,
+        on: &Transaction<'_>,
+        wanted: &[Name<'_>],
+    ) -> Result<Vec<(Key, u32)>, FollowError> {
+        let mut columns = vec![Vec::with_capacity(wanted.len()); self.columns.len()];
+        for (_, name) in wanted {
             let parts = name.split_terminator(END);
             columns.iter_mut().zip(parts).for_each(|(column, part)| column.push(part));
         }
         let parameters: Vec<&(dyn ToSql + Sync)> =
             columns.iter().map(|it| it as &(dyn ToSql + Sync)).collect();
-        let transaction = client.transaction().await?;
-        let lock = transaction.prepare_cached(include_str!("lock_names.sql")).await?;
-        transaction.execute(&lock, &[&self.table]).await?;
-        let statement = transaction.prepare_cached(self.number).await?;
-        let rows = transaction.query(&statement, &parameters).await?;
-        transaction.commit().await?;
+        let statement = on.prepare_cached(self.find).await?;
+        let rows = on.query(&statement, &parameters).await?;
         let mut scratch = String::new();
         Ok(rows.iter().map(|row| self.entry(row, &mut scratch)).collect())
     }
 
+    async fn enter(
+        &self,
+        on: &Transaction<'_>,
+        new: &[Name<'_>],
+    ) -> Result<Vec<(Key, u32)>, FollowError> {
+        let draw = on.prepare_cached(include_str!("draw_numbers.sql")).await?;
+        let count = new.len() as i32;
+        let last: i32 = on.query_one(&draw, &[&self.table, &count]).await?.get(0);
+        let numbers = last - count + 1..=last;
+        let mut rows = String::new();
+        for ((_, name), number) in new.iter().zip(numbers.clone()) {
+            write_row(number, name, &mut rows);
+        }
+        let copy = format!("copy {} (no, {}) from stdin", self.table, self.columns.join(", "));
+        let copy = on.prepare_cached(&copy).await?;
+        let mut sink = pin!(on.copy_in(&copy).await?);
+        sink.send(Bytes::from(rows)).await?;
+        sink.finish().await?;
+        Ok(new.iter().zip(numbers).map(|((key, _), it)| (*key, it.cast_unsigned())).collect())
+    }
+
     fn entry(&self, row: &Row, name: &mut String) -> (Key, u32) {
         name.clear();
-        for column in 1..=self.columns {
+        for column in 1..=self.columns.len() {
             name.push_str(row.get(column));
             name.push(END);
         }
@@ -221,6 +264,27 @@ impl Known {
     }
 }
 
+/// A row in the text format of COPY: see "Text Format" of that command's documentation.
+fn write_row(number: i32, name: &str, out: &mut String) {
+    write!(out, "{number}").expect("a String takes all");
+    for part in name.split_terminator(END) {
+        out.push('\t');
+        for character in part.chars() {
+            match character {
+                '\\' => out.push_str("\\\\"),
+                '\t' => out.push_str("\\t"),
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                other => out.push(other),
+            }
+        }
+    }
+    out.push('\n');
+}
+
+/// With its key.
+type Name<'a> = (Key, &'a str);
+
 /// Of a name, half by half: a `u128` would take more room in a table.
 type Key = [u64; 2];
 
@@ -257,6 +321,13 @@ mod tests {
         assert_eq!(recalled(&mut known, 2).1, [a, b]);
         known.learn(1, &[(key(b), 7)]);
         assert_eq!(recalled(&mut known, 2).1, [a, b], "it was learnt in another life");
+    }
+
+    #[test]
+    fn a_row_for_copy_hides_what_would_end_it() {
+        let mut rows = String::new();
+        write_row(7, "a\tb\\N\0\0\\.\r\n\0", &mut rows);
+        assert_eq!(rows, "7\ta\\tb\\\\N\t\t\\\\.\\r\\n\n");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use processor::commands;
 use processor::config::{Command, Rebuild};
 use processor::follow::folder::Deltas;
+use serde_json::json;
 
 use crate::installation::Installation;
 
@@ -49,6 +50,45 @@ async fn folded_or_not_two_folders_or_none_the_statistics_equal_the_rows() {
         "no number is burnt"
     );
     processor.stop().await;
+}
+
+/// What ends a field, a row or all of it in Postgres' text formats, and what stands for nothing there.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_any_characters_get_one_number_each() {
+    let tallyman = Installation::new().await;
+    let names =
+        ["\t", "\n", "\r\n", "\\", "\\.", "\\N", "\\t", "a\tb\\n", "{,}", "\"", "ü", "true"];
+    let actions = |round: u32| -> Vec<String> {
+        let action = |name: &&str| {
+            json!({
+                "eventId": format!("{round} {name}"), "userId": name, "type": name, "source": name,
+                "objectType": name, "objectId": name,
+            })
+        };
+        names.iter().map(|name| action(name).to_string()).collect()
+    };
+    for round in 1..=2 {
+        // The second time nobody remembers them but Postgres.
+        let processor = tallyman.start().await;
+        tallyman.send(0, &actions(round));
+        tallyman.drained(i64::from(round) * names.len() as i64).await;
+        tallyman.audit().await;
+        for (table, column) in [
+            ("users", "id = user_id"),
+            ("objects", "objects.object_type = e.object_type and objects.object_id = e.object_id"),
+            (
+                "action_kinds",
+                "action_kinds.event_type = e.event_type and action_kinds.source = e.source",
+            ),
+            ("event_types", "event_types.event_type = e.event_type"),
+        ] {
+            let numbered =
+                format!("select count(distinct no) from {table} join events as e on {column}");
+            assert_eq!(tallyman.number(&numbered).await, names.len() as i64, "{table}");
+        }
+        processor.stop().await;
+    }
+    assert_eq!(tallyman.number("select max(no)::bigint from users").await, names.len() as i64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
