@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use common::failpoint::kill_point;
 use deadpool_postgres::{Object, Transaction};
 use futures_util::SinkExt;
 use hashbrown::{HashMap, HashSet};
@@ -131,6 +132,7 @@ impl Dictionary {
         let new: Vec<_> = wanted.iter().copied().filter(|it| !found.contains(&it.0)).collect();
         if !new.is_empty() {
             entries.extend(self.enter(&transaction, &new).await?);
+            kill_point("numbering_before_commit");
         }
         transaction.commit().await?;
         Ok(entries)

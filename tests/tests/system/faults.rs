@@ -13,7 +13,7 @@ use tests::{Installation, Load, PrivateServer, Program, Servers, Way, Workload, 
 use tokio::time::sleep;
 
 /// Where the processor is killed, and at which pass, so that something was done before.
-const PROCESSOR_KILL_POINTS: [&str; 16] = [
+const PROCESSOR_KILL_POINTS: [&str; 17] = [
     "before_judge_begin:2",
     "judge_after_ledger:2",
     "judge_after_keys:2",
@@ -21,6 +21,7 @@ const PROCESSOR_KILL_POINTS: [&str; 16] = [
     "judge_after_commit:2",
     "counters_between_steps:1",
     "counters_after:2",
+    "numbering_before_commit:2",
     "rollups_after_numbering:1",
     "rollups_before_commit:2",
     "rollups_after_commit:1",
