@@ -4,6 +4,7 @@ pub mod app;
 pub mod batch;
 pub mod commands;
 pub mod config;
+mod copy;
 pub mod dedup;
 pub mod follow;
 pub mod generation;

@@ -2,13 +2,11 @@
 
 use std::fmt::Write as _;
 use std::iter;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use common::failpoint::kill_point;
 use deadpool_postgres::{Object, Transaction};
-use futures_util::SinkExt;
 use hashbrown::{HashMap, HashSet};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -16,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::FollowError;
 use super::digest::{Coded, Digest, END, Names, SEED};
+use crate::copy::copy;
 use crate::generation::Generation;
 
 /// The dictionaries of this installation, shared by all sources of this process.
@@ -169,11 +168,8 @@ impl Dictionary {
         for ((_, name), number) in new.iter().zip(numbers.clone()) {
             write_row(number, name, &mut rows);
         }
-        let copy = format!("copy {} (no, {}) from stdin", self.table, self.columns.join(", "));
-        let copy = on.prepare_cached(&copy).await?;
-        let mut sink = pin!(on.copy_in(&copy).await?);
-        sink.send(Bytes::from(rows)).await?;
-        sink.finish().await?;
+        let statement = format!("copy {} (no, {}) from stdin", self.table, self.columns.join(", "));
+        copy(on, &statement, iter::once(Bytes::from(rows))).await?;
         Ok(new.iter().zip(numbers).map(|((key, _), it)| (*key, it.cast_unsigned())).collect())
     }
 

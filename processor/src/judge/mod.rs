@@ -9,12 +9,10 @@ use std::time::{Instant, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::Bytes;
 use common::event::EventKey;
 use common::failpoint::kill_point;
 use common::trace;
 use deadpool_postgres::{Pool, Transaction};
-use futures_util::SinkExt;
 use hashbrown::{HashMap, HashSet};
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -27,6 +25,7 @@ pub use self::blockers::watch_blockers;
 pub use self::error::JudgeError;
 use self::error::Refusal;
 use crate::batch::{Batch, Candidate, DeadLetter, Judged, Source};
+use crate::copy::copy;
 use crate::dedup::Novelty;
 use crate::metrics::{ProcessorMetrics, outcome};
 
@@ -326,22 +325,7 @@ async fn store_events(
     if rows.is_empty() {
         return Ok(());
     }
-    copy(on, include_str!("copy_events.sql"), encode::events(source, rows, today)).await
-}
-
-async fn copy(
-    on: &Transaction<'_>,
-    statement: &str,
-    pieces: impl Iterator<Item = Bytes> + Send,
-) -> Result<(), Refusal> {
-    let statement = on.prepare_cached(statement).await?;
-    let sink = on.copy_in(&statement).await?;
-    let mut sink = std::pin::pin!(sink);
-    for piece in pieces {
-        sink.feed(piece).await?;
-    }
-    sink.finish().await?;
-    Ok(())
+    Ok(copy(on, include_str!("copy_events.sql"), encode::events(source, rows, today)).await?)
 }
 
 /// Returns the letters with the numbers they got.
