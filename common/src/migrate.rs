@@ -35,6 +35,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0014_rollups_folded",
     "0015_users_by_range",
     "0016_leaves_under_load",
+    "0017_whole_read_backs",
 ];
 
 /// Applies what is missing, each file in a transaction of its own, one migrator at a time. Returns

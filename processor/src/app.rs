@@ -30,7 +30,6 @@ use crate::generation::Generation;
 use crate::judge::{ensure_leaves, watch_blockers};
 use crate::metrics::ProcessorMetrics;
 use crate::partition::{self, Shared};
-use crate::summaries::keep_summaries;
 
 /// Everything the daemon has opened.
 pub struct App {
@@ -111,11 +110,6 @@ impl App {
         let fold_after = shared.config.follow.fold_seconds;
         tasks.spawn(keep_folded(shared.pool.clone(), fold_after, helpers_stop.clone()));
         tasks.spawn(keep_leaves(shared.pool.clone(), helpers_stop.clone()));
-        tasks.spawn(keep_summaries(
-            shared.pool.clone(),
-            shared.metrics.clone(),
-            helpers_stop.clone(),
-        ));
         tasks.spawn(watch_health(shared.clone(), redis.clone(), helpers_stop.clone()));
         tasks.spawn(watch_kafka(shared.clone(), helpers_stop.clone()));
         let judging = {

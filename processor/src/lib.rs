@@ -13,7 +13,6 @@ mod lag;
 pub mod metrics;
 pub mod partition;
 pub mod pipeline;
-mod summaries;
 mod words;
 
 use std::process::ExitCode;

@@ -44,8 +44,6 @@ metrics! {
         bloom_keys: IntGauge,
         /// The generation of Postgres this instance runs in.
         generation: IntGauge,
-        /// Ranges of blocks that this instance has summarised for the indexes of ranges.
-        ranges_summarised_total: IntCounter,
         /// Sessions of ours that were ended because others waited for their locks.
         blockers_terminated_total: IntCounter,
         /// Partitions this instance judges now.

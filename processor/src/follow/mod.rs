@@ -43,7 +43,7 @@ pub struct Offer {
 
 /// What one follower takes of a range of judged offsets.
 pub trait Share: Sized + Send + Sync + 'static {
-    /// Offsets of one read-back: enough to make up for the blocks of the index it reads besides.
+    /// Offsets of one read-back: enough to make up for what each costs besides its rows.
     const READ_BACK_STEP: i64;
     /// The judge waits this long for memory, if that is cheaper than to read back.
     const PATIENCE: Duration = Duration::ZERO;
