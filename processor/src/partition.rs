@@ -1,7 +1,7 @@
 //! Takes a partition and gives it up: ledger, checks, relay fence; in between, batch after batch.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use common::admin::Readiness;
@@ -9,6 +9,7 @@ use common::kafka::{
     GroupOffsets, KafkaError, PartitionReader, Partitions, RecordBatch, TopicPartition,
     is_offset_reset, topic_id,
 };
+use common::reminder::Reminder;
 use deadpool_postgres::Pool;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -76,6 +77,7 @@ pub async fn run(
     source: TopicPartition,
     stop: CancellationToken,
 ) {
+    let mut reminder = Reminder::default();
     while !stop.is_cancelled() {
         let held = hold(&shared, &partitions, &source, &stop).await;
         let pause = match held {
@@ -85,7 +87,9 @@ pub async fn run(
                 Duration::from_millis(500 + u64::from(jitter_ms()))
             }
             Err(HoldError::Unavailable(cause)) => {
-                warn!(%source, "the partition waits: {cause:#}");
+                if reminder.is_due(Instant::now()) {
+                    warn!(%source, "the partition waits: {cause:#}");
+                }
                 Duration::from_secs(1)
             }
             Err(HoldError::Halted(reason)) => {
@@ -265,17 +269,19 @@ async fn judge_one(
     batch: &mut Batch,
     stop: &CancellationToken,
 ) -> Result<bool, HoldError> {
+    let mut reminder = Reminder::default();
     loop {
         match pipeline.process(batch).await {
             Ok(()) => return Ok(true),
             Err(JudgeError::Fenced) => return Err(HoldError::Fenced),
-            Err(JudgeError::Unavailable(cause)) => {
+            Err(JudgeError::Unavailable(cause)) if reminder.is_due(Instant::now()) => {
                 warn!(source = %pipeline.source.partition, "the batch waits: {cause:#}");
             }
-            Err(JudgeError::Stuck(cause)) => {
+            Err(JudgeError::Stuck(cause)) if reminder.is_due(Instant::now()) => {
                 error!(source = %pipeline.source.partition, "the batch cannot be stored: {}",
                        anyhow::Error::from(cause));
             }
+            Err(JudgeError::Unavailable(_) | JudgeError::Stuck(_)) => {}
         }
         if stop.run_until_cancelled(sleep(Duration::from_millis(500))).await.is_none() {
             return Ok(false);

@@ -1,9 +1,10 @@
 //! Folds what sources only append into what is read: one folder at a time, each fold one transaction that
 //! takes the deltas away with it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::failpoint::kill_point;
+use common::reminder::Reminder;
 use deadpool_postgres::{Client, Pool};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -60,9 +61,12 @@ pub async fn keep_folded(
     seconds_max: u32,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let mut reminder = Reminder::default();
     while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
         let folded = stop.run_until_cancelled(fold_what_is_due(&pool, seconds_max)).await;
-        if let Some(Err(error)) = folded {
+        if let Some(Err(error)) = folded
+            && reminder.is_due(Instant::now())
+        {
             warn!("what was added is not folded: {error:#}");
         }
     }

@@ -22,6 +22,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::reminder::Reminder;
 use deadpool_postgres::{Pool, Transaction};
 use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -360,6 +361,7 @@ pub async fn follow<F: Follower>(
     stop: CancellationToken,
 ) -> Result<(), FollowError> {
     let source = feed.source.clone();
+    let mut reminder = Reminder::default();
     loop {
         let ended = tokio::select! {
             ended = advance(&mut follower, &mut feed) => ended,
@@ -371,7 +373,9 @@ pub async fn follow<F: Follower>(
                 debug!(source = %source.partition, "{} reads its mark again", F::NAME);
             }
             Err(FollowError::Unavailable(cause)) => {
-                warn!(source = %source.partition, "{} waits: {cause:#}", F::NAME);
+                if reminder.is_due(std::time::Instant::now()) {
+                    warn!(source = %source.partition, "{} waits: {cause:#}", F::NAME);
+                }
                 // The judge goes on meanwhile: the lag must be seen to grow.
                 if let Some((mark, _)) = feed.told {
                     feed.report_lag(F::NAME, mark);
