@@ -13,7 +13,6 @@ pub mod migrate;
 pub mod notification;
 pub mod postgres;
 pub mod redis;
-pub mod reminder;
 pub mod service_metrics;
 pub mod stats;
 pub mod tls;

@@ -13,6 +13,7 @@ mod lag;
 pub mod metrics;
 pub mod partition;
 pub mod pipeline;
+mod reminder;
 mod words;
 
 use std::process::ExitCode;

@@ -9,7 +9,6 @@ use common::kafka::{
     GroupOffsets, KafkaError, PartitionReader, Partitions, RecordBatch, TopicPartition,
     is_offset_reset, topic_id,
 };
-use common::reminder::Reminder;
 use deadpool_postgres::Pool;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -29,6 +28,7 @@ use crate::judge::{Judge, JudgeError};
 use crate::lag;
 use crate::metrics::ProcessorMetrics;
 use crate::pipeline::Pipeline;
+use crate::reminder::Reminder;
 
 /// What all partitions of this process share.
 pub struct Shared {

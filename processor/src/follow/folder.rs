@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use common::failpoint::kill_point;
-use common::reminder::Reminder;
 use deadpool_postgres::{Client, Pool};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{object_counts, statistics};
+use crate::reminder::Reminder;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 

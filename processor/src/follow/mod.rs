@@ -22,7 +22,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::reminder::Reminder;
 use deadpool_postgres::{Pool, Transaction};
 use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -35,6 +34,7 @@ use self::read_back::Stored;
 use crate::batch::{Judged, Source};
 use crate::lag::Lag;
 use crate::metrics::ProcessorMetrics;
+use crate::reminder::Reminder;
 
 /// A committed batch, as it is handed to the followers.
 pub struct Offer {
