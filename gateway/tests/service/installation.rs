@@ -171,11 +171,13 @@ impl Installation {
         ids.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
     }
 
-    /// No session comes in any more, and those that are in are cut.
+    /// No session comes in any more, and those that are in are cut: its own role's, for autovacuum's
+    /// are a superuser's.
     pub async fn lock_database(&self) {
         administer(&format!("alter database {} allow_connections false", self.database)).await;
         administer(&format!(
-            "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{}'",
+            "select pg_terminate_backend(pid) from pg_stat_activity
+              where datname = '{}' and usename = current_user",
             self.database
         ))
         .await;
