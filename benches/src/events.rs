@@ -47,7 +47,7 @@ impl Random {
     }
 }
 
-/// Writes the n-th event of a seed; returns its user. Users and contents are skewed: a few do most.
+/// Writes the n-th event of a seed; returns its user. A few users do most, contents are met alike.
 pub fn write(seed: u64, n: u32, out: &mut String) -> String {
     let mut random = Random::of(seed << 32 | u64::from(n));
     let unit = (random.number() >> 11) as f64 / (1u64 << 53) as f64;
