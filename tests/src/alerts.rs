@@ -26,7 +26,7 @@ impl Installation {
         }
         let total: u64 = expected.values().sum();
         let kept =
-            eventually("the table holds the milestones", Duration::from_secs(30), async || {
+            eventually("the table holds the milestones", Duration::from_secs(60), async || {
                 let kept = self.milestones_in_the_table().await?;
                 let rows: u64 = kept.values().sum();
                 ensure!(rows >= total, "{rows} rows of {total}");

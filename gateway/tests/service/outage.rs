@@ -1,7 +1,6 @@
 //! The brokers go away: at once, or without a word.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -83,10 +82,9 @@ async fn while_the_broker_is_away_the_answer_is_503_at_once_and_afterwards_all_i
 
     broker.kill().await;
     eventually("the gateway is not ready", || async { !is_ready(&gateway).await }).await;
-    let asked = Instant::now();
     let refused = gateway.submit(event("during")).await;
-    assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
     assert_eq!((refused.status, &refused.json["code"]), (503, &json!("broker_away")));
+    assert!(refused.json["results"].is_null(), "nothing was tried: {}", refused.json);
     assert_eq!(refused.header("retry-after"), "2");
 
     broker.start_again().await;

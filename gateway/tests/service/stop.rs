@@ -34,7 +34,7 @@ async fn open_requests_are_finished_and_new_connections_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_finishes_does_not_keep_it_from_stopping_in_good_order() {
     let tallyman = Installation::new().await;
-    let gateway = tallyman.start(&["--grace-seconds", "2"]).await;
+    let gateway = tallyman.start(&["--grace-seconds", "8"]).await;
     let mut stuck = Raw::connect(&gateway).await;
     stuck.send_head(&gateway, &["content-length: 100"]).await;
     stuck.send("{").await;
@@ -43,7 +43,7 @@ async fn a_client_that_never_finishes_does_not_keep_it_from_stopping_in_good_ord
         gateway.get("/metrics").await.1.contains("gateway_inflight_bytes 1\n")
     })
     .await;
-    let stopped = tokio::time::timeout(Duration::from_secs(2), gateway.stop()).await;
+    let stopped = tokio::time::timeout(Duration::from_secs(8), gateway.stop()).await;
     stopped.expect("within the grace period").unwrap();
     assert_eq!(stuck.receive_until("HTTP").await, "", "cut off without an answer");
 }

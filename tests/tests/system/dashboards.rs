@@ -159,7 +159,7 @@ impl Grafana {
     async fn lines(&self, target: &Value, view: &View) -> anyhow::Result<Vec<Value>> {
         let mut command = Command::new("redis-cli");
         command.args(["-u", &self.tallyman.servers.redis_url]).args(redis_command(target, view)?);
-        let ran = program::output(command, Duration::from_secs(10)).await?;
+        let ran = program::output(command, Duration::from_secs(60)).await?;
         Ok(String::from_utf8(ran.stdout)?.lines().map(Value::from).collect())
     }
 

@@ -414,7 +414,7 @@ async fn a_sharp_rise_is_told_once_though_nothing_follows() -> anyhow::Result<()
     });
     tallyman.produce(&records.collect::<Vec<_>>()).await?;
     tallyman.wait_drained().await?;
-    eventually("the rise is told", Duration::from_secs(30), async || {
+    eventually("the rise is told", Duration::from_secs(60), async || {
         let told = tallyman.notifications().await?;
         let rises: Vec<_> = told.iter().filter(|it| it["data"]["rule"] == "spike").collect();
         ensure!(rises.len() == 1, "{} rises told: {rises:?}", rises.len());
@@ -446,7 +446,7 @@ async fn each_daemon_tells_the_bus_what_it_measures_and_once_more_when_it_stops(
     processor.ready().await?;
     alerter.ready().await?;
     let services = ["gateway", "processor", "alerter"];
-    eventually("all have told once", Duration::from_secs(30), async || {
+    eventually("all have told once", Duration::from_secs(60), async || {
         for service in services {
             tallyman.reported(service).await?.with_context(|| format!("nothing of {service}"))?;
         }
