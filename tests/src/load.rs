@@ -12,6 +12,7 @@ use crate::events::{Event, Expected, Workload};
 use crate::installation::Installation;
 use crate::random::Random;
 use crate::send::HttpSender;
+use crate::wait::WORTH_TELLING;
 
 /// Loads count from here, so that what a test sends besides is something else.
 const FIRST: u64 = 1_000_000;
@@ -48,7 +49,11 @@ impl Load {
             batch: (events_a_second / 10).max(2),
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(sender.run(stop.clone()));
+        let (id, stopped) = (installation.id.clone(), stop.clone());
+        tasks.spawn(async move {
+            // At once: a test that waits for what its load sends would only say that nothing comes.
+            sender.run(stopped).await.inspect_err(|error| println!("the load of {id}: {error:#}"))
+        });
         Ok(Self { stop, sender: tasks })
     }
 
@@ -80,12 +85,16 @@ impl Sender {
                 Some(_) => events.split_at(self.batch / 2),
                 None => events.split_at(0),
             };
+            let began = Instant::now();
             if let Some(http) = &self.http {
                 let both =
                     tokio::try_join!(http.accepted_in_the_end(over_http), self.produce(straight));
                 both?;
             } else {
                 self.produce(straight).await?;
+            }
+            if began.elapsed() > WORTH_TELLING {
+                println!("waited {:.1?} until a load's events were taken", began.elapsed());
             }
         }
         Ok(expected)

@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use tokio::time::{Instant, sleep, timeout};
 
 /// A wait so long is told, to see where the time goes.
-const WORTH_TELLING: Duration = Duration::from_secs(5);
+pub const WORTH_TELLING: Duration = Duration::from_secs(5);
 
 /// Looks again and again until what it looks for is there. After the deadline the last reason why
 /// it was not becomes the error.
