@@ -336,6 +336,10 @@ impl<T: Task> Partition<T> {
             };
             producer.send(&record).await?;
         }
+        if !told.is_empty() {
+            // Before the position, which tells that they are there.
+            producer.flush().await?;
+        }
         kill_point(T::KILL_POINTS.in_transaction);
         let log = self.state_log();
         for (key, value) in &states {
@@ -343,6 +347,7 @@ impl<T: Task> Partition<T> {
         }
         // The last of its records: it tells that the others are there.
         log.keep(producer, position::KEY, Some(&position::encode(taken.next))).await?;
+        producer.flush().await?;
         kill_point(T::KILL_POINTS.before_commit);
         producer.commit(&self.source, taken.next).await?;
         kill_point(T::KILL_POINTS.after_commit);

@@ -46,6 +46,16 @@ impl<'a> Outgoing<'a> {
             self.headers.iter().fold(none, |all, &(key, value)| all.insert(Header { key, value })),
         )
     }
+
+    /// Its bytes in a request, at most: lengths and differences of times and offsets beside its parts.
+    pub(super) fn size(&self) -> usize {
+        const OVERHEAD: usize = 50;
+        const HEADER_OVERHEAD: usize = 10;
+        let bytes = |it: Option<&[u8]>| it.map_or(0, <[u8]>::len);
+        let headers =
+            self.headers.iter().map(|(name, it)| HEADER_OVERHEAD + name.len() + bytes(*it));
+        OVERHEAD + bytes(self.key) + bytes(self.value) + headers.sum::<usize>()
+    }
 }
 
 /// Why a record is not known to be in the log. It may be there all the same, except after

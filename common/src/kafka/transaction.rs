@@ -1,13 +1,15 @@
 //! Records and a group offset in one Kafka transaction, under a fenced identity.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use rdkafka::bindings as ffi;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::REQUEST_TIMEOUT;
 use super::offsets::GroupOffsets;
@@ -40,15 +42,32 @@ impl From<KafkaError> for TransactionError {
 }
 
 /// The one producer of a transactional id; creating it fences the one before.
+///
+/// What is queued goes out when it is flushed, in one request for a partition, and is waited for. Were it
+/// left to librdkafka (2.12) when to send, its thread would spin from the moment a record has lingered until
+/// the request before it is answered (its issue 2565): with a broker that is slow for some seconds a core
+/// for every partition, which makes it slower yet (tried).
 pub struct TransactionalProducer {
     inner: Arc<BaseProducer>,
     offsets: GroupOffsets,
+    /// So much is flushed at a time: whatever partitions it is for, it is one batch for each.
+    batch_bytes: usize,
+    /// Bytes that are queued and not flushed, at most.
+    queued: AtomicUsize,
     _poller: JoinSet<()>,
 }
 
 impl TransactionalProducer {
     /// How often librdkafka's logs and errors are fetched while nothing is waited for.
     const POLL_EVERY: Duration = Duration::from_millis(100);
+
+    /// A batch that every topic takes.
+    const BATCH_BYTES: usize = 1_000_000;
+
+    /// Longer than any record is waited for.
+    const LINGER_MS: &str = "13000";
+    const MESSAGE_TIMEOUT_MS: &str = "14000";
+    const FLUSH_TIMEOUT: Duration = Duration::from_secs(15);
 
     /// Takes over a transactional id. When this returns, no earlier owner can commit any more and
     /// what it had begun is decided.
@@ -57,23 +76,38 @@ impl TransactionalProducer {
         transactional_id: &str,
         offsets: GroupOffsets,
     ) -> Result<Self, TransactionError> {
+        Self::fence_with(config, transactional_id, offsets, Self::BATCH_BYTES).await
+    }
+
+    /// With batches of so many bytes, which all topics that are written to must take.
+    pub async fn fence_with(
+        config: &KafkaConfig,
+        transactional_id: &str,
+        offsets: GroupOffsets,
+        batch_bytes: usize,
+    ) -> Result<Self, TransactionError> {
         let producer: BaseProducer = super::client_config(config)
             .set("transactional.id", transactional_id)
             .set("transaction.timeout.ms", "15000")
-            .set("message.timeout.ms", "14000")
+            .set("message.timeout.ms", Self::MESSAGE_TIMEOUT_MS)
             .set("compression.type", "lz4")
             .set("partitioner", "murmur2_random")
-            .set("linger.ms", "2")
+            .set("linger.ms", Self::LINGER_MS)
+            // Else it is twice as long as records linger.
+            .set("sticky.partitioning.linger.ms", "4")
             // What was delivered is told by the commit; only what was not is worth a report.
             .set("delivery.report.only.error", "true")
             .set("message.max.bytes", "4194304")
             .set("queue.buffering.max.messages", "100000")
+            .set("batch.num.messages", "100000")
+            .set("batch.size", batch_bytes.to_string())
             .set("queue.buffering.max.kbytes", "4096")
             .create()?;
         let inner = Arc::new(producer);
         let mut poller = JoinSet::new();
         poller.spawn(poll(Arc::downgrade(&inner)));
-        let this = Self { inner, offsets, _poller: poller };
+        let this =
+            Self { inner, offsets, batch_bytes, queued: AtomicUsize::new(0), _poller: poller };
         this.blocking(|producer| producer.init_transactions(Duration::from_secs(30))).await?;
         Ok(this)
     }
@@ -82,25 +116,29 @@ impl TransactionalProducer {
         Ok(self.inner.begin_transaction()?)
     }
 
-    /// Adds a record to the transaction; waits while the queue is full.
+    /// Adds a record to the transaction; waits for those before it when they are many.
     pub async fn send(&self, record: &Outgoing<'_>) -> Result<(), TransactionError> {
-        loop {
-            match self.inner.send(record.message(())) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                    sleep(Duration::from_millis(2)).await;
-                }
-                Err((error, _)) => return Err(error.into()),
-            }
+        let size = record.size();
+        if self.queued.load(Ordering::Relaxed) + size > self.batch_bytes {
+            self.flush().await?;
         }
+        self.queued.fetch_add(size, Ordering::Relaxed);
+        Ok(self.inner.send(record.message(())).map_err(|(error, _)| error)?)
+    }
+
+    /// Sends what is queued and waits until it is answered. A commit does so too.
+    pub async fn flush(&self) -> Result<(), TransactionError> {
+        self.queued.store(0, Ordering::Relaxed);
+        self.blocking(flush).await
     }
 
     /// Commits the records together with the group's offset in `source`.
     pub async fn commit(&self, source: &TopicPartition, next: i64) -> Result<(), TransactionError> {
-        self.delivered().await;
         let source = source.clone();
         let offsets = self.offsets.clone();
+        self.queued.store(0, Ordering::Relaxed);
         self.blocking(move |producer| {
+            flush(producer)?;
             let mut list = TopicPartitionList::new();
             list.add_partition_offset(&source.topic, source.partition, Offset::Offset(next))?;
             producer.send_offsets_to_transaction(&list, &offsets.metadata(), REQUEST_TIMEOUT)?;
@@ -123,17 +161,12 @@ impl TransactionalProducer {
 
     /// Undoes the records.
     pub async fn abort(&self) -> Result<(), TransactionError> {
-        self.delivered().await;
-        self.blocking(|producer| producer.abort_transaction(REQUEST_TIMEOUT)).await
-    }
-
-    /// Waits until no record is under way; what failed, the commit reports. rdkafka's own flush,
-    /// which every commit begins with, looks only every 100 ms whether it is done (tried).
-    async fn delivered(&self) {
-        while self.inner.in_flight_count() > 0 {
-            self.inner.poll(Duration::ZERO);
-            sleep(Duration::from_millis(1)).await;
-        }
+        self.queued.store(0, Ordering::Relaxed);
+        self.blocking(|producer| {
+            flush(producer)?;
+            producer.abort_transaction(REQUEST_TIMEOUT)
+        })
+        .await
     }
 
     async fn blocking(
@@ -143,6 +176,17 @@ impl TransactionalProducer {
         let producer = self.inner.clone();
         let done = tokio::task::spawn_blocking(move || act(&producer)).await;
         Ok(done.expect("a transaction step does not panic")?)
+    }
+}
+
+/// Sends what is queued and waits until it is answered; what failed, the commit reports. rdkafka's own flush
+/// looks only every 100 ms whether it is done (tried), and asks for it so shortly that nothing may be sent.
+fn flush(producer: &BaseProducer) -> Result<(), KafkaError> {
+    let timeout_ms = TransactionalProducer::FLUSH_TIMEOUT.as_millis() as i32;
+    // SAFETY: the client is borrowed and lives.
+    match unsafe { ffi::rd_kafka_flush(producer.client().native_ptr(), timeout_ms) } {
+        ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+        late => Err(KafkaError::Flush(late.into())),
     }
 }
 

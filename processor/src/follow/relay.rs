@@ -76,6 +76,8 @@ pub struct Relay {
 impl Relay {
     /// Values above this do not fit the output topics with their headers.
     const VALUE_BYTES_MAX: usize = 4_000_000;
+    /// What the output topics take at once.
+    const BATCH_BYTES: usize = 4_000_000;
     const MIRROR_EVERY: Duration = Duration::from_secs(5);
 
     pub async fn fence(
@@ -104,7 +106,8 @@ impl Relay {
     async fn take_over(&mut self) -> Result<(), FollowError> {
         let partition = &self.source.partition;
         let id = format!("{}/{partition}", self.topics.group);
-        let fenced = TransactionalProducer::fence(&self.topics.kafka, &id, self.offsets.clone());
+        let (kafka, offsets) = (&self.topics.kafka, self.offsets.clone());
+        let fenced = TransactionalProducer::fence_with(kafka, &id, offsets, Self::BATCH_BYTES);
         self.producer = Some(fenced.await?);
         Ok(())
     }
@@ -140,6 +143,7 @@ impl Relay {
                 }
             }
         }
+        producer.flush().await?;
         kill_point("relay_before_commit");
         producer.commit(&self.source.partition, to).await?;
         kill_point("relay_after_commit");
