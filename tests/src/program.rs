@@ -106,16 +106,6 @@ impl Program {
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    /// What it has used of the CPUs since its start.
-    pub async fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let pid = self.child.id().with_context(|| format!("{} is gone", self.name))?;
-        let stat = tokio::fs::read_to_string(format!("/proc/{pid}/stat")).await?;
-        // After the name in parentheses: the 12th and 13th, in hundredths (man 5 proc_pid_stat).
-        let (_name, rest) = stat.rsplit_once(')').context("no name")?;
-        let ticks = rest.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
-        Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
-    }
-
     /// It has not ended by itself.
     pub fn ensure_running(&mut self) -> anyhow::Result<()> {
         if let Some(ended) = self.child.try_wait()? {

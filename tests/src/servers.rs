@@ -78,15 +78,6 @@ impl PrivateServer {
         self.script("kill", &[]).await.map(drop)
     }
 
-    /// By its name: after `STOP` it hangs, and its connections stay.
-    pub async fn signal(&self, signal: &str) -> anyhow::Result<()> {
-        let pid = tokio::fs::read_to_string(self.directory.path().join("pid")).await?;
-        let mut kill = tokio::process::Command::new("kill");
-        let sent = kill.args([format!("-{signal}"), pid.trim().to_owned()]).status().await?;
-        ensure!(sent.success(), "kill -{signal} {pid}: {sent}");
-        Ok(())
-    }
-
     /// Copies all it holds aside. In between it stops in good order.
     pub async fn back_up(&self) -> anyhow::Result<()> {
         self.stop().await?;

@@ -345,33 +345,6 @@ async fn transactions_that_a_broker_never_marks_stop_no_partition() -> anyhow::R
     Ok(())
 }
 
-/// Where librdkafka decides when to send, it spins on what waits for an answer: a core for every partition.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_hangs_costs_a_processor_no_time() -> anyhow::Result<()> {
-    let kafka = PrivateServer::start("kafka").await?;
-    let servers = Servers { brokers: kafka.url().await?, ..Servers::shared()? };
-    let tallyman = Installation::on(servers).await?;
-    let seed = seed("a_broker_that_hangs_costs_a_processor_no_time");
-    let burst = Workload::new(seed).sendings(60_000, 20);
-    tallyman.kcat(&burst, Way::KcatWithoutKeys).await?;
-    let mut processor = tallyman.start_processor()?;
-    eventually("a third is judged", TAKEN_OVER_WITHIN, async || {
-        ensure!(tallyman.judged().await? > 20_000, "less is judged");
-        Ok(())
-    })
-    .await?;
-    kafka.signal("STOP").await?;
-    // What was fetched before is judged and counted meanwhile.
-    sleep(Duration::from_secs(2)).await;
-    let before = processor.cpu_seconds().await?;
-    sleep(Duration::from_secs(3)).await;
-    let used = processor.cpu_seconds().await? - before;
-    kafka.signal("CONT").await?;
-    ensure!(used < 1.0, "{used} s of CPU went into three seconds of waiting");
-    tallyman.expect_exact(&Expected::of(&burst)).await?;
-    processor.stop().await
-}
-
 /// Stops the server in good order, then crashes it, while clients send again what was not
 /// acknowledged; what was must be there, once.
 async fn restarts(
