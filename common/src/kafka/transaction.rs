@@ -64,11 +64,6 @@ impl TransactionalProducer {
     /// A batch that every topic takes.
     const BATCH_BYTES: usize = 1_000_000;
 
-    /// Longer than any record is waited for.
-    const LINGER_MS: &str = "13000";
-    const MESSAGE_TIMEOUT_MS: &str = "14000";
-    const FLUSH_TIMEOUT: Duration = Duration::from_secs(15);
-
     /// Takes over a transactional id. When this returns, no earlier owner can commit any more and
     /// what it had begun is decided.
     pub async fn fence(
@@ -89,11 +84,11 @@ impl TransactionalProducer {
         let producer: BaseProducer = super::client_config(config)
             .set("transactional.id", transactional_id)
             .set("transaction.timeout.ms", "15000")
-            .set("message.timeout.ms", Self::MESSAGE_TIMEOUT_MS)
+            .set("message.timeout.ms", "14000")
             .set("compression.type", "lz4")
             .set("partitioner", "murmur2_random")
-            .set("linger.ms", Self::LINGER_MS)
-            // Else it is twice as long as records linger.
+            // `flush` sends; the partitioner would keep to a partition for twice as long.
+            .set("linger.ms", "13000")
             .set("sticky.partitioning.linger.ms", "4")
             // What was delivered is told by the commit; only what was not is worth a report.
             .set("delivery.report.only.error", "true")
@@ -126,19 +121,29 @@ impl TransactionalProducer {
         Ok(self.inner.send(record.message(())).map_err(|(error, _)| error)?)
     }
 
-    /// Sends what is queued and waits until it is answered. A commit does so too.
+    /// Sends what is queued and waits until it is answered; what failed, the commit reports. Commit and abort
+    /// begin with it.
     pub async fn flush(&self) -> Result<(), TransactionError> {
+        const TIMEOUT_MS: i32 = 15_000;
         self.queued.store(0, Ordering::Relaxed);
-        self.blocking(flush).await
+        self.blocking(|producer| {
+            // rdkafka's own flush looks only every 100 ms whether it is done (tried), and asks for it so shortly
+            // that nothing may be sent.
+            // SAFETY: the client is borrowed and lives.
+            match unsafe { ffi::rd_kafka_flush(producer.client().native_ptr(), TIMEOUT_MS) } {
+                ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+                late => Err(KafkaError::Flush(late.into())),
+            }
+        })
+        .await
     }
 
     /// Commits the records together with the group's offset in `source`.
     pub async fn commit(&self, source: &TopicPartition, next: i64) -> Result<(), TransactionError> {
+        self.flush().await?;
         let source = source.clone();
         let offsets = self.offsets.clone();
-        self.queued.store(0, Ordering::Relaxed);
         self.blocking(move |producer| {
-            flush(producer)?;
             let mut list = TopicPartitionList::new();
             list.add_partition_offset(&source.topic, source.partition, Offset::Offset(next))?;
             producer.send_offsets_to_transaction(&list, &offsets.metadata(), REQUEST_TIMEOUT)?;
@@ -161,12 +166,8 @@ impl TransactionalProducer {
 
     /// Undoes the records.
     pub async fn abort(&self) -> Result<(), TransactionError> {
-        self.queued.store(0, Ordering::Relaxed);
-        self.blocking(|producer| {
-            flush(producer)?;
-            producer.abort_transaction(REQUEST_TIMEOUT)
-        })
-        .await
+        self.flush().await?;
+        self.blocking(|producer| producer.abort_transaction(REQUEST_TIMEOUT)).await
     }
 
     async fn blocking(
@@ -176,17 +177,6 @@ impl TransactionalProducer {
         let producer = self.inner.clone();
         let done = tokio::task::spawn_blocking(move || act(&producer)).await;
         Ok(done.expect("a transaction step does not panic")?)
-    }
-}
-
-/// Sends what is queued and waits until it is answered; what failed, the commit reports. rdkafka's own flush
-/// looks only every 100 ms whether it is done (tried), and asks for it so shortly that nothing may be sent.
-fn flush(producer: &BaseProducer) -> Result<(), KafkaError> {
-    let timeout_ms = TransactionalProducer::FLUSH_TIMEOUT.as_millis() as i32;
-    // SAFETY: the client is borrowed and lives.
-    match unsafe { ffi::rd_kafka_flush(producer.client().native_ptr(), timeout_ms) } {
-        ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
-        late => Err(KafkaError::Flush(late.into())),
     }
 }
 
