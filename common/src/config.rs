@@ -72,7 +72,13 @@ pub struct KafkaConfig {
     #[arg(long, env = "KAFKA_PARTITIONS", default_value_t = 4, global = true)]
     pub kafka_partitions: i32,
     /// Further client properties of librdkafka, `name=value` by comma (TLS, SASL, …).
-    #[arg(long, env = "KAFKA_OPTIONS", value_delimiter = ',', global = true)]
+    #[arg(
+        long,
+        env = "KAFKA_OPTIONS",
+        value_delimiter = ',',
+        hide_env_values = true,
+        global = true
+    )]
     pub kafka_options: Vec<KeyValue>,
 }
 
@@ -137,11 +143,11 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// One `name=value`.
+/// One `name=value`; the value may be a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyValue {
     pub key: String,
-    pub value: String,
+    pub value: Secret,
 }
 
 impl FromStr for KeyValue {
@@ -149,7 +155,7 @@ impl FromStr for KeyValue {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (key, value) = text.split_once('=').ok_or("expected name=value")?;
-        Ok(Self { key: key.trim().to_owned(), value: value.trim().to_owned() })
+        Ok(Self { key: key.trim().to_owned(), value: value.trim().into() })
     }
 }
 
@@ -274,7 +280,11 @@ fn unknown_setting(name: &str, known: &[String]) -> String {
 fn apply_defaults(command: Command, defaults: &BTreeMap<String, String>) -> Command {
     command
         .mut_args(|arg| match defaults.get(&setting_name(&arg)) {
-            Some(value) => arg.default_value(value.clone()).required(false),
+            Some(value) => {
+                // The help names defaults, these too.
+                let secret = arg.is_hide_env_values_set();
+                arg.default_value(value.clone()).hide_default_value(secret).required(false)
+            }
             None => arg,
         })
         .mut_subcommands(|sub| apply_defaults(sub, defaults))
@@ -321,5 +331,22 @@ mod tests {
     #[test]
     fn a_secret_never_shows() {
         assert_eq!(format!("{:?}", Secret::from("hunter2")), "***");
+        let options = r#"kafka_options = ["sasl.username=me", "sasl.password=hunter2"]"#;
+        let cli = parse(options, &[]).unwrap();
+        assert_eq!(cli.kafka.kafka_options[1].value.reveal(), "hunter2");
+        assert!(!format!("{:?}", cli.kafka).contains("hunter2"));
+    }
+
+    #[test]
+    fn neither_help_nor_the_effective_settings_show_a_secret_of_the_file() {
+        let defaults = [("kafka_options", "sasl.password=hunter2"), ("kafka_brokers", "b:9092")];
+        let defaults = defaults.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut command = apply_defaults(Cli::command(), &BTreeMap::from(defaults));
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("[default: b:9092]") && !help.contains("hunter2"), "{help}");
+        let mut effective = BTreeMap::new();
+        collect_values(&command.clone(), &command.get_matches_from(["x"]), &mut effective);
+        assert_eq!(effective["kafka_options"], "***");
+        assert_eq!(effective["kafka_brokers"], "b:9092");
     }
 }

@@ -19,5 +19,10 @@ for name in "${programs[@]}"; do
   done
   rm -f ".dev/$name.pid"
 done
-stop_servers
-if [ "${1-}" = --wipe ]; then rm -rf .dev/data .dev/ports .dev/env .dev/log; fi
+if [ "${1-}" = --wipe ]; then
+  # Nobody needs what a server that does not stop has not written yet.
+  stop_servers || for name in "${servers[@]}"; do "deploy/native/$name.sh" kill ".dev/data/$name"; done
+  rm -rf .dev/data .dev/imports .dev/ports .dev/env .dev/log
+else
+  stop_servers
+fi

@@ -90,22 +90,29 @@ start_servers() {
   say servers "kafka :$kafka_port, postgres :$postgres_port, redis :$redis_port ${dim}$(since "$begun")${plain}"
 }
 
+# Fails when one did not stop in time; it has said so then.
 stop_servers() {
-  local name
+  local name pids=() all=0
   for name in "${servers[@]}"; do
     [ ! -d ".dev/data/$name" ] || "deploy/native/$name.sh" stop ".dev/data/$name" &
+    pids+=($!)
   done
-  wait
+  for pid in "${pids[@]}"; do wait "$pid" || all=1; done
+  return $all
 }
 
 # private_servers DIR: fresh ones on free ports, gone with their data when this script ends, however it ends.
 private_servers() {
   private=$1
+  local owner
+  owner=$(cat "$private/owner" 2>/dev/null) || owner=none
+  ! grep -qsF deploy/dev/ "/proc/$owner/cmdline" || fail "another run of this working copy uses $private (process $owner)"
   remove_private
   trap remove_private EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
   mkdir -p "$private/tmp"
+  echo $$ >"$private/owner"
   read -r kafka_port postgres_port redis_port < <(free_ports 3)
   start_servers "$private"
 }

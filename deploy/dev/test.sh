@@ -54,9 +54,15 @@ test_parquet() {
   cargo_test parquet "${features[@]}" parquet::
 }
 
+# None that was asked for is none that passed.
+ensure_chosen() {
+  cargo test --quiet --release --workspace "$@" --list 2>/dev/null | grep -q ': test$' || misuse "no test's name is like that"
+}
+
 for it; do
   case $it in soak) later "./dev test soak" ;; -*) misuse "./dev test does not know $it" ;; esac
 done
+case ${1-} in all | lint | unit | service | parquet) [ $# = 1 ] || misuse "./dev test $1 stands by itself" ;; esac
 forget_env
 install_missing run build test
 case ${1-} in
@@ -83,12 +89,14 @@ case ${1-} in
     with_servers
     # A program of tests, a file of one, else every test whose name contains it.
     if compgen -G "*/tests/$1.rs" >/dev/null || compgen -G "*/tests/$1/main.rs" >/dev/null; then
-      cargo_test "$1" --test "$1" -- --nocapture "${@:2}"
+      chosen=(--test "$1" -- --nocapture "${@:2}")
     elif compgen -G "*/tests/*/$1.rs" >/dev/null; then
-      cargo_test "$1" --test '*' -- --nocapture "$1::${2-}"
+      chosen=(--test '*' -- --nocapture "$1::${2-}")
     else
-      cargo_test "$1" -- "$@"
+      chosen=(-- "$@")
     fi
+    cargo_test "$1" "${chosen[@]}"
+    ensure_chosen "${chosen[@]}"
     ;;
 esac
 say passed "$(printf '%s, ' "${timings[@]}" | sed 's/, $//')"

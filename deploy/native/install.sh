@@ -7,7 +7,7 @@ install_missing() {
   missing=()
   for it; do "needed_to_$it"; done
   [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
-  case " $* " in *" run "*) fetch_jars ;; esac
+  case " $* " in *" run "*) check_versions && fetch_jars ;; esac
   case " $* " in *" build "*) find_rust ;; esac
 }
 
@@ -41,7 +41,7 @@ needed_to_test() {
   need shellcheck shellcheck
   # Dashboards are asked through it.
   need prometheus prometheus
-  need chromium chromium
+  find_browser || missing+=(chromium)
   python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
   docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
 }
@@ -57,6 +57,30 @@ install_packages() {
   say install "$* (log: .dev/log/install.log)"
   "${as_root[@]}" bash deploy/native/apt.sh "$@" >.dev/log/install.log 2>&1 ||
     fail "the installation failed; as root: apt-get install $*" "$(tail -n 5 .dev/log/install.log)"
+}
+
+# An older one would start, or fail by a word of its own that tells nobody why.
+check_versions() {
+  local postgres
+  postgres=$(compgen -G '/usr/lib/postgresql/*/bin/postgres' | sort -V | tail -n 1) || postgres=postgres
+  at_least 17 Java "$(java -version 2>&1 | grep version)"
+  at_least 15 PostgreSQL "$("$postgres" --version)"
+  at_least 7 Redis "$(redis-server --version)"
+}
+
+# at_least VERSION WHAT SAID: by the first number in what the program says.
+at_least() {
+  [[ $3 =~ [0-9]+ ]]
+  [ "${BASH_REMATCH[0]}" -ge "$1" ] || fail "$2 $1 or newer is needed; this is: $3"
+}
+
+# Debian's, or what others call theirs.
+find_browser() {
+  local it
+  for it in chromium chromium-browser google-chrome google-chrome-stable; do
+    if CHROMIUM=$(command -v "$it"); then export CHROMIUM && return; fi
+  done
+  return 1
 }
 
 fetch_jars() {

@@ -54,6 +54,8 @@ depose() {
   java_with -Dcontroller.log.level=info -XX:TieredStopAtLevel=1 -Xmx256m kafka.Kafka "$dir/depose.properties"
   "${unprivileged[@]}" "${java[@]}" >"$dir/depose.log" 2>&1 </dev/null &
   deposer=$!
+  # However this ends: the next start could not have its files otherwise.
+  trap 'kill "$deposer" 2>/dev/null' EXIT
   until deposed; do still_deposing; done
   # That is decided, but not written yet: after this the file grows by what was before it at most, by it, and by
   # the empty record that an idle controller writes now and then.
@@ -63,14 +65,15 @@ depose() {
   done
   kill "$deposer"
   gone 20 "$deposer" || die "the controller does not end: see $dir/depose.log"
+  trap - EXIT
 }
 
-# The last word of what was replayed, or decided since.
+# The last word of what was replayed, or decided since; none about a broker that ended before it ever registered.
 deposed() {
   local last
   grep -q 'Becoming the active controller' "$dir/depose.log" || return 1
   last=$(grep -aoE 'fenced=(true|false|1|-1)' "$dir/depose.log" | tail -n 1)
-  [ "$last" = fenced=true ] || [ "$last" = fenced=1 ]
+  [ -z "$last" ] || [ "$last" = fenced=true ] || [ "$last" = fenced=1 ]
 }
 
 metadata_size() { stat -c %s "$dir"/data/__cluster_metadata-0/*.log; }

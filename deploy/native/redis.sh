@@ -8,7 +8,7 @@ configure() {
   cat >"$dir/redis.conf" <<END
 bind 127.0.0.1
 port $port
-dir $dir/data
+dir "$dir/data"
 # The command line stays as it is: by it the scripts know their server.
 set-proc-title no
 # Every test takes one of its own.

@@ -7,10 +7,10 @@ import { createInterface } from 'node:readline';
 import axe from 'axe-core';
 import { chromium } from 'playwright-core';
 
-const { GATEWAY_URL, ADMIN_KEY, READ_KEY, WRITE_KEY, SCREENSHOTS } = process.env;
+const { GATEWAY_URL, ADMIN_KEY, READ_KEY, WRITE_KEY, SCREENSHOTS, CHROMIUM } = process.env;
 const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
-const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox'] });
+const browser = await chromium.launch({ executablePath: CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
 
 async function send(...events) {
   const headers = { 'X-API-Key': WRITE_KEY, 'Content-Type': 'application/json' };

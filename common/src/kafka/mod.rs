@@ -42,7 +42,7 @@ fn client_config(config: &KafkaConfig) -> ClientConfig {
         .set("reconnect.backoff.max.ms", "1000")
         .set("socket.keepalive.enable", "true");
     for option in &config.kafka_options {
-        client.set(&option.key, &option.value);
+        client.set(&option.key, option.value.reveal());
     }
     client
 }

@@ -31,7 +31,7 @@ pub struct KeyTerms<'a> {
     pub name: &'a str,
     pub rights: Right,
     pub expires_at: Option<Timestamp>,
-    /// Events a minute.
+    /// Requests or events a minute, as RATE_LIMIT_UNIT says.
     pub limit_per_min: Option<u32>,
 }
 

@@ -25,8 +25,9 @@ pub enum KeysCommand {
         /// How long it is good for, such as 90d or 12h; without it until it is revoked.
         #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
         expires_in: Option<Duration>,
-        /// Events a minute that it may send; without it there is no limit.
-        #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+        /// What it may send a minute, in requests or, where RATE_LIMIT_UNIT says so, in events;
+        /// without it there is no limit.
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
         limit_per_min: Option<u32>,
     },
     /// Prints a new secret for a key; the old one is good for a while longer.

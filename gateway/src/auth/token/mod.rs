@@ -49,6 +49,11 @@ impl Tokens {
             "JWT_SECRET has less than {SECRET_BYTES_MIN} bytes, so it could be guessed from a token; \
              `openssl rand -hex 32` makes a good one"
         );
+        ensure!(
+            secret.is_none_or(|it| !it.starts_with("change-me")),
+            "JWT_SECRET is that of .env.example, by which anybody can sign what they like; \
+             `openssl rand -hex 32` makes one of your own"
+        );
         let jwks = match url {
             Some(url) => {
                 Some(Jwks::open(url, config.jwks_refresh()).await.context("JWT_JWKS_URL")?)

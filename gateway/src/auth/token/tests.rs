@@ -268,3 +268,13 @@ fn a_key_set_is_read_whatever_else_is_in_it() {
         assert!(KeySet::read(broken.as_bytes(), 1).is_err(), "{broken}");
     }
 }
+
+#[tokio::test]
+async fn a_secret_that_others_know_or_can_guess_is_refused() {
+    for (secret, accepted) in
+        [(SECRET, true), (&SECRET[1..], false), ("change-me-change-me-change-me-change-me", false)]
+    {
+        let config = AuthConfig { jwt_secret: Some(secret.into()), ..config() };
+        assert_eq!(Tokens::connect(&config).await.is_ok(), accepted, "{secret}");
+    }
+}
