@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use common::event::ID_BYTES_MAX;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -76,7 +77,9 @@ impl<'a> Action<'a> {
         }
         let owner: OwnerProperties = serde_json::from_str(properties).ok()?;
         match owner.camel.or(owner.snake)? {
-            Scalar::Text(text) if !text.is_empty() => Some(text),
+            // As long as a user's id may be. A longer one is nobody, and in no notification would there be room
+            // for it: its object would stop its partition.
+            Scalar::Text(text) if (1..=ID_BYTES_MAX).contains(&text.len()) => Some(text),
             Scalar::Number(number) => Some(number.to_string()),
             Scalar::Text(_) | Scalar::Other(_) => None,
         }
@@ -104,6 +107,9 @@ mod tests {
     fn an_owner_is_a_text_or_a_number() {
         assert_eq!(owner(r#"{"ownerId":"ann"}"#).as_deref(), Some("ann"));
         assert_eq!(owner(r#"{"owner_id":12}"#).as_deref(), Some("12"));
+        let longest = "a".repeat(ID_BYTES_MAX);
+        assert_eq!(owner(&format!(r#"{{"ownerId":"{longest}"}}"#)), Some(longest.clone()));
+        assert_eq!(owner(&format!(r#"{{"ownerId":"{longest}a"}}"#)), None);
         for none in [r#"{"ownerId":""}"#, r#"{"ownerId":null}"#, r#"{"ownerId":[1]}"#, "{}"] {
             assert_eq!(owner(none), None, "{none}");
         }

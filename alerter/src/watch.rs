@@ -95,16 +95,13 @@ impl Watch {
         Ok(())
     }
 
-    /// After the last record is restored: the windows that the earlier run may not have judged.
+    /// After the last record is restored: the windows that the earlier run may not have judged. Any that is
+    /// remembered may be one: late likes change old windows, too.
     pub fn resume(&mut self) {
+        let count_min = self.rules.spike.count_min;
         for (key, object) in &mut self.objects {
-            let Some(likes) = &mut object.likes else { continue };
-            let newest = likes.windows.newest();
-            for window in newest - DISORDER as i64 + 1..=newest {
-                if likes.windows.count(window) >= self.rules.spike.count_min {
-                    likes.unjudged.push(window);
-                    self.open.entry(window).or_default().push(key.clone());
-                }
+            if let Some(likes) = &mut object.likes {
+                judge_again(&mut self.open, key, likes, count_min);
             }
         }
     }
@@ -240,15 +237,8 @@ impl Watch {
     /// An earlier action made the object older: windows that had no past may have one now.
     fn reconsider(&mut self, key: &Arc<str>) {
         let object = self.objects.get_mut(key).expect("the object was looked up");
-        let Some(likes) = &mut object.likes else { return };
-        let newest = likes.windows.newest();
-        let length = likes.windows.counts().len() as i64;
-        for window in newest - length + 1..=newest {
-            let is_enough = likes.windows.count(window) >= self.rules.spike.count_min;
-            if is_enough && !likes.unjudged.contains(&window) {
-                likes.unjudged.push(window);
-                self.open.entry(window).or_default().push(key.clone());
-            }
+        if let Some(likes) = &mut object.likes {
+            judge_again(&mut self.open, key, likes, self.rules.spike.count_min);
         }
     }
 
@@ -310,6 +300,23 @@ fn mark_changed(changed: &mut Vec<Arc<str>>, key: &Arc<str>, object: &mut Object
     if !object.is_changed {
         object.is_changed = true;
         changed.push(key.clone());
+    }
+}
+
+/// Has all windows of an object that are remembered and have likes enough judged, once they are over.
+fn judge_again(
+    open: &mut BTreeMap<i64, Vec<Arc<str>>>,
+    key: &Arc<str>,
+    likes: &mut Likes,
+    count_min: u32,
+) {
+    let newest = likes.windows.newest();
+    let length = likes.windows.counts().len() as i64;
+    for window in newest - length + 1..=newest {
+        if likes.windows.count(window) >= count_min && !likes.unjudged.contains(&window) {
+            likes.unjudged.push(window);
+            open.entry(window).or_default().push(key.clone());
+        }
     }
 }
 
@@ -488,6 +495,23 @@ mod tests {
         second.wait(0);
         second.wait(SETTLE_MS);
         assert_eq!(second.spikes(), [(20, 60.0)]);
+    }
+
+    #[test]
+    fn a_late_window_that_was_not_judged_before_the_restart_is_judged_after_it() {
+        let mut first = Bench::new();
+        (0..40).for_each(|minute| first.likes("1", minute, 2));
+        first.wait(0);
+        first.likes("1", 20, 60);
+        let mut second = Bench::new();
+        for (key, value) in first.watch.take_changes().states {
+            second.watch.restore(&key, Some(&value)).unwrap();
+        }
+        second.watch.resume();
+        second.reach(60);
+        second.wait(0);
+        second.wait(SETTLE_MS);
+        assert_eq!(second.spikes(), [(20, 62.0)]);
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Candidate {
         }
     }
 
-    fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         let event = &self.event;
         256 + event.event_id.len() + event.properties.len() + event.context.len()
     }
@@ -93,6 +93,14 @@ pub struct DeadLetter {
     pub code: String,
     pub detail: String,
     pub pointer: String,
+}
+
+impl DeadLetter {
+    pub fn size(&self) -> usize {
+        let bytes = |it: Option<&[u8]>| it.map_or(0, <[u8]>::len);
+        let headers = self.headers.pairs().map(|(name, it)| name.len() + bytes(it));
+        256 + bytes(self.key.as_deref()) + bytes(self.value.as_deref()) + headers.sum::<usize>()
+    }
 }
 
 /// The last record of a batch: by it a re-created topic is told from the one that was judged.
@@ -206,8 +214,8 @@ fn decode(
         // The gateway refused it already but may not say so to a compatibility client.
         let detail = record.headers.text("error_detail").unwrap_or("refused by the gateway");
         return Err(Reason {
-            code: code.to_owned(),
-            detail: detail.to_owned(),
+            code: if is_code(code) { code } else { "refused" }.to_owned(),
+            detail: detail.chars().take(DETAIL_CHARS_MAX).collect(),
             pointer: String::new(),
         });
     }
@@ -239,6 +247,16 @@ fn decode(
     }
     let trace = trace::place_in(&record.headers);
     Ok(Candidate { offset: record.offset, key: event.key(seed), received_at, event, trace })
+}
+
+/// Of what a header says the reason is.
+const DETAIL_CHARS_MAX: usize = 1_000;
+
+/// Whether it is like what the gateway says. Others may write that header too, and a text of kilobytes fits
+/// into no index.
+fn is_code(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|it| matches!(it, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
 /// The identity of an event that brings neither id nor time: its place in the log.
@@ -277,9 +295,8 @@ pub struct Judged {
 impl Judged {
     /// Bytes this holds in memory, roughly.
     pub fn size(&self) -> usize {
-        let dead = |it: &DeadLetter| 256 + it.value.as_ref().map_or(0, Bytes::len);
         self.stored.iter().map(Candidate::size).sum::<usize>()
-            + self.dead.iter().map(dead).sum::<usize>()
+            + self.dead.iter().map(DeadLetter::size).sum::<usize>()
     }
 
     /// The part from an offset on, for a follower whose mark lies inside the range.

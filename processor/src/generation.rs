@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use anyhow::Context;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, GenericClient};
 use tracing::{info, warn};
 
 /// The generation this process last saw; cheap to clone.
@@ -25,8 +25,19 @@ impl Generation {
             (Some(n), true) => n,
             (recorded, _) => Self::raise_if_changed(client, recorded).await?,
         };
-        self.0.store(n, Ordering::SeqCst);
+        self.learn(n);
         Ok(())
+    }
+
+    /// What Postgres says at this moment: another process may have raised it.
+    pub async fn ask(&self, client: &impl GenericClient) -> anyhow::Result<i64> {
+        let row = client.query_one("select n from generation", &[]).await;
+        Ok(self.learn(row.context("read the generation of Postgres")?.get(0)))
+    }
+
+    /// It never goes back.
+    fn learn(&self, n: i64) -> i64 {
+        self.0.fetch_max(n, Ordering::SeqCst).max(n)
     }
 
     /// Raises the generation because something of ours is ahead of Postgres: it has lost a tail.
@@ -34,7 +45,7 @@ impl Generation {
         let row = client.query_one("update generation set n = n + 1 returning n", &[]).await?;
         let n: i64 = row.get(0);
         warn!(generation = n, "a follower was ahead of Postgres: all caches are void");
-        self.0.store(n, Ordering::SeqCst);
+        self.learn(n);
         Ok(())
     }
 

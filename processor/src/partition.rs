@@ -1,5 +1,6 @@
 //! Takes a partition and gives it up: ledger, checks, relay fence; in between, batch after batch.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use common::kafka::{
     is_offset_reset, topic_id,
 };
 use deadpool_postgres::Pool;
+use futures_util::FutureExt;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -79,8 +81,11 @@ pub async fn run(
 ) {
     let mut reminder = Reminder::default();
     while !stop.is_cancelled() {
-        let held = hold(&shared, &partitions, &source, &stop).await;
-        let pause = match held {
+        // A panic would end this partition alone, without a word.
+        let held =
+            AssertUnwindSafe(hold(&shared, &partitions, &source, &stop)).catch_unwind().await;
+        let panicked = |_| Err(HoldError::Unavailable(anyhow::anyhow!("its task has panicked")));
+        let pause = match held.unwrap_or_else(panicked) {
             Ok(()) => return,
             Err(HoldError::Fenced) => {
                 info!(%source, "fenced by another owner");
@@ -163,7 +168,7 @@ async fn work(
         judged = judge_batches(shared, &taken, pipeline, reader, stop) => judged,
         Some(ended) = followers.join_next() => {
             abandon.cancel();
-            Err(follower_ended(shared, ended.map_err(anyhow::Error::from)).await)
+            Err(follower_ended(shared, &taken, ended.map_err(anyhow::Error::from)).await)
         }
         never = lag => match never {},
     };
@@ -210,10 +215,17 @@ async fn drain(followers: &mut JoinSet<Result<(), FollowError>>) {
 
 async fn follower_ended(
     shared: &Shared,
+    taken: &Taken,
     ended: anyhow::Result<Result<(), FollowError>>,
 ) -> HoldError {
     match ended {
         Ok(Err(FollowError::Ahead { mark, ledger })) => {
+            // Who slept may have been followed by another owner, whose marks these are.
+            match is_lost(shared, taken, mark).await {
+                Ok(true) => {}
+                Ok(false) => return HoldError::Fenced,
+                Err(error) => return HoldError::Unavailable(error),
+            }
             raise_generation(shared).await;
             HoldError::Halted(format!(
                 "a follower's mark {mark} is ahead of the ledger {ledger}: Postgres has lost what \
@@ -224,6 +236,13 @@ async fn follower_ended(
         Ok(Ok(())) => HoldError::Unavailable(anyhow::anyhow!("a follower ended early")),
         Err(error) => HoldError::Unavailable(error),
     }
+}
+
+/// Whether Postgres itself stands before a mark, under this owner still.
+async fn is_lost(shared: &Shared, taken: &Taken, mark: i64) -> anyhow::Result<bool> {
+    let sql = "select owner_epoch, next_offset from consumer_ledger where source = $1";
+    let row = shared.pool.get().await?.query_one(sql, &[&taken.source.number]).await?;
+    Ok(row.get::<_, i64>(0) == taken.owner_epoch && row.get::<_, i64>(1) < mark)
 }
 
 async fn raise_generation(shared: &Shared) {
@@ -251,6 +270,7 @@ async fn judge_batches(
         };
         if let Some(witness) = unproven.take() {
             prove(&mut records, witness, taken)?;
+            reader.skip_to(taken.next_offset);
         }
         if records.to <= records.from {
             continue;
@@ -307,10 +327,11 @@ fn prove(records: &mut RecordBatch, witness: Witness, taken: &Taken) -> Result<(
 
 fn on_read_error(taken: &Taken, error: &KafkaError) -> Result<Option<RecordBatch>, HoldError> {
     if is_offset_reset(error) {
-        return Err(HoldError::Halted(format!(
-            "the log no longer holds offset {}: {error}",
-            taken.next_offset
-        )));
+        // Taken again, it is seen whether that is what was to be judged, or the last record that was.
+        let error = anyhow::Error::from(error.clone());
+        return Err(HoldError::Unavailable(
+            error.context("the log no longer holds what was asked for"),
+        ));
     }
     warn!(source = %taken.source.partition, %error, "reading goes on after an error");
     Ok(None)
@@ -328,10 +349,14 @@ async fn take(shared: &Shared, partition: &TopicPartition) -> Result<Taken, Hold
     let unavailable = HoldError::Unavailable;
     let kafka = &shared.config.kafka;
     let id = topic_id(kafka, &partition.topic).await.map_err(unavailable)?;
-    let marks = shared.offsets.watermarks(partition).await.context("ask for the watermarks");
-    let marks = marks.map_err(unavailable)?;
-    let (taken, known_id) =
-        take_row(shared, partition, id, marks.low).await.map_err(unavailable)?;
+    let watermarks = async || {
+        let marks = shared.offsets.watermarks(partition).await.context("ask for the watermarks");
+        marks.map_err(unavailable)
+    };
+    let low = watermarks().await?.low;
+    let (taken, known_id) = take_row(shared, partition, id, low).await.map_err(unavailable)?;
+    // Asked again: until the row was ours, another owner may have judged what came meanwhile.
+    let marks = watermarks().await?;
     let next = taken.next_offset;
     if known_id != id {
         return Err(HoldError::Halted(format!(

@@ -26,7 +26,8 @@ pub enum InvalidEvent {
     #[error("a text holds \\u0000 or half a surrogate pair, which cannot be stored; leave it out")]
     InvalidUnicode { pointer: String },
     #[error(
-        "a number is beyond what a double holds or has more than 400 decimals; send it as a string"
+        "a number is beyond what a double holds, has more than 400 decimals, or is one of too many with \
+         large exponents; send it as a string"
     )]
     NumberOutOfRange { pointer: String },
     #[error("the event does not say what was done; set `type`")]

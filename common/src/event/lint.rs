@@ -16,6 +16,10 @@ const DECIMALS_MAX: i64 = 400;
 /// Larger exponents overflow in Postgres even where the number is 0.
 const EXPONENT_MAX: u64 = 999;
 
+/// Postgres gives numbers back without exponents, `1e308` as 309 digits: a megabyte of such numbers as fifty,
+/// which no topic takes. So many digits an event may gain that way.
+const DIGITS_GAINED_MAX: usize = 1 << 20;
+
 pub struct Shape {
     pub depth: usize,
     /// Some object may hold a key twice: sure when false, to be looked at when true.
@@ -59,6 +63,7 @@ struct Lint<'a> {
     /// A hash of each key with the number of its object.
     keys: Vec<u64>,
     escaped_key: bool,
+    digits_gained: usize,
 }
 
 impl<'a> Lint<'a> {
@@ -72,6 +77,7 @@ impl<'a> Lint<'a> {
             objects_seen: 0,
             keys: Vec::with_capacity(32),
             escaped_key: false,
+            digits_gained: 0,
         }
     }
 
@@ -137,7 +143,8 @@ impl<'a> Lint<'a> {
         let rest = &self.bytes[self.at..];
         let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
         let bytes = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
-        if !is_storable(&rest[..bytes]) {
+        self.digits_gained += digits_gained(&rest[..bytes]).ok_or(Flaw::Number(self.at))?;
+        if self.digits_gained > DIGITS_GAINED_MAX {
             return Err(Flaw::Number(self.at));
         }
         self.at += bytes;
@@ -168,22 +175,25 @@ fn unit(bytes: &[u8]) -> Option<u16> {
     })
 }
 
-/// Whether Postgres, and whoever reads doubles, can keep this number.
-fn is_storable(number: &[u8]) -> bool {
+/// How much longer the number may become when it is written without an exponent; `None` if Postgres, or whoever
+/// reads doubles, cannot keep it.
+fn digits_gained(number: &[u8]) -> Option<usize> {
     let exponent_at = number.iter().position(|byte| byte | 0x20 == b'e');
     if exponent_at.is_none() && number.len() <= 300 {
-        return true;
+        return Some(0);
     }
     if number.len() > NUMBER_BYTES_MAX {
-        return false;
+        return None;
     }
     let text = String::from_utf8_lossy(number);
     let (mantissa, exponent) = text.split_at(exponent_at.unwrap_or(number.len()));
     let exponent = exponent.get(1..).unwrap_or("0").parse::<i64>().unwrap_or(i64::MAX);
     let decimals = mantissa.split_once('.').map_or(0, |(_, decimals)| decimals.len() as i64);
-    exponent.unsigned_abs() <= EXPONENT_MAX
+    let gained = exponent.unsigned_abs();
+    let is_storable = gained <= EXPONENT_MAX
         && decimals - exponent <= DECIMALS_MAX
-        && text.parse().is_ok_and(f64::is_finite)
+        && text.parse().is_ok_and(f64::is_finite);
+    is_storable.then_some(gained as usize)
 }
 
 #[cfg(test)]
@@ -200,6 +210,14 @@ mod tests {
             assert_eq!(code(&("[".repeat(depth) + &"]".repeat(depth))), "too_deep");
         }
         assert_eq!(check(&("[".repeat(33) + &"]".repeat(33))).unwrap().depth, 33);
+    }
+
+    #[test]
+    fn numbers_that_become_megabytes_when_they_are_written_out_are_refused() {
+        let numbers = |count| format!("[{}1]", "1e308,".repeat(count));
+        assert_eq!(code(&numbers(3_000)), "kept");
+        assert_eq!(code(&numbers(4_000)), "number_out_of_range");
+        assert_eq!(code(&format!("[{}1]", "123.25,".repeat(100_000))), "kept");
     }
 
     #[test]

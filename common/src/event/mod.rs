@@ -26,6 +26,7 @@ use compact_str::CompactString;
 use jiff::Timestamp;
 
 pub use self::cloudevents::structured as structured_cloud_event;
+pub use self::column::ID_BYTES_MAX;
 pub use self::identity::{EventKey, Identity};
 pub use self::invalid::InvalidEvent;
 use self::members::{Member, Members};

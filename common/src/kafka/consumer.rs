@@ -278,6 +278,11 @@ impl PartitionReader {
         Ok((self.next > from).then_some(RecordBatch { from, to: self.next, records }))
     }
 
+    /// What lies before an offset is not given.
+    pub fn skip_to(&mut self, next: i64) {
+        self.next = self.next.max(next);
+    }
+
     /// Control records move the position though no record arrives (tried): without this the last
     /// transaction of a producer would look like lag for ever.
     fn position(&self) -> KafkaResult<i64> {

@@ -48,7 +48,7 @@ impl<'a> Outgoing<'a> {
     }
 
     /// Its bytes in a request, at most: lengths and differences of times and offsets beside its parts.
-    pub(super) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         const OVERHEAD: usize = 50;
         const HEADER_OVERHEAD: usize = 10;
         let bytes = |it: Option<&[u8]>| it.map_or(0, <[u8]>::len);

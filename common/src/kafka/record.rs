@@ -1,10 +1,12 @@
 //! Records as they come from a partition, copied out of librdkafka's buffers.
 
-use std::fmt;
+use std::ffi::CStr;
+use std::{fmt, ptr, slice};
 
 use bytes::Bytes;
 use rdkafka::Message;
-use rdkafka::message::{BorrowedMessage, Headers as _};
+use rdkafka::bindings as ffi;
+use rdkafka::message::BorrowedMessage;
 
 /// One partition of one topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +26,29 @@ impl fmt::Display for TopicPartition {
 pub struct Headers(pub Vec<(String, Option<Vec<u8>>)>);
 
 impl Headers {
+    /// Any client may give a header any name; rdkafka (0.39) panics over one that is not UTF-8.
+    fn copy_of(message: &BorrowedMessage<'_>) -> Self {
+        use ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR as FOUND;
+        let mut all = Vec::new();
+        let mut headers = ptr::null_mut();
+        // SAFETY: the message is borrowed and lives; its headers live as long, and what they point to.
+        unsafe {
+            if ffi::rd_kafka_message_headers(message.ptr(), &mut headers) != FOUND {
+                return Self(all);
+            }
+            let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+            while ffi::rd_kafka_header_get_all(headers, all.len(), &mut name, &mut value, &mut size)
+                == FOUND
+            {
+                let name = CStr::from_ptr(name).to_string_lossy().into_owned();
+                let value = (!value.is_null())
+                    .then(|| slice::from_raw_parts(value.cast::<u8>(), size).to_vec());
+                all.push((name, value));
+            }
+        }
+        Self(all)
+    }
+
     /// The last value under a name, when it is text.
     pub fn text(&self, name: &str) -> Option<&str> {
         let value = self.0.iter().rev().find(|(key, _)| key == name)?.1.as_deref()?;
@@ -53,16 +78,12 @@ pub struct Record {
 
 impl Record {
     pub(super) fn copy_of(message: &BorrowedMessage<'_>) -> Self {
-        let headers = message.headers().map(|headers| {
-            let pairs = headers.iter().map(|it| (it.key.to_owned(), it.value.map(<[u8]>::to_vec)));
-            Headers(pairs.collect())
-        });
         Self {
             offset: message.offset(),
             timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(Bytes::copy_from_slice),
-            headers: headers.unwrap_or_default(),
+            headers: Headers::copy_of(message),
         }
     }
 

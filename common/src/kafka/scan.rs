@@ -1,5 +1,6 @@
 //! Reads a whole topic from its start to where it ends now: what a lost offset is found by.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -43,12 +44,13 @@ fn each_record(
     for partition in partitions {
         list.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
     }
-    let mut open = partitions.len();
+    // Those read to an end; an end that moves is told again.
+    let mut read = BTreeSet::new();
     consumer.assign(&list)?;
-    while open > 0 {
+    while read.len() < partitions.len() {
         match consumer.poll(Duration::from_secs(30)) {
             Some(Ok(message)) => see(&Record::copy_of(&message)),
-            Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(rdkafka::error::KafkaError::PartitionEOF(it))) => drop(read.insert(it)),
             Some(Err(error)) => return Err(error).context("read the topic"),
             None => anyhow::bail!("no answer while reading {topic}"),
         }

@@ -74,7 +74,7 @@ impl Feed {
             ring,
         };
         match cursor {
-            Some(cursor) => feed.resume(&cursor).await.map_err(|error| {
+            Some(cursor) => feed.resume(feed.ring.clone(), &cursor).await.map_err(|error| {
                 debug!("a cursor could not be looked up: {error:#}");
                 ApiError::StreamUnavailable
             })?,
@@ -130,9 +130,7 @@ impl Feed {
             at: self.at.clone(),
         };
         let Some(ring) = self.hub.ring().await else { return Turn::Away };
-        self.news = ring.watch();
-        self.ring = ring;
-        match self.resume(&cursor).await {
+        match self.resume(ring, &cursor).await {
             Ok(()) => Turn::Send(Vec::new()),
             Err(error) => {
                 debug!("a socket could not go on: {error:#}");
@@ -148,15 +146,16 @@ impl Feed {
         self.place = Place::InRing { next, ahead: self.at != newest };
     }
 
-    /// Finds out where a cursor is: in the ring, before it, or nowhere any more.
-    async fn resume(&mut self, cursor: &Cursor) -> anyhow::Result<()> {
-        let partitions = self.ring.began_at.len();
-        let (_, oldest) = self.ring.oldest();
-        let (_, newest) = self.ring.newest();
+    /// Finds out where a cursor is: in a ring, before it, or nowhere any more. Nothing has changed until it is
+    /// found: a ping may come in between, and what is waited for is then begun again.
+    async fn resume(&mut self, ring: Arc<Ring>, cursor: &Cursor) -> anyhow::Result<()> {
+        let partitions = ring.began_at.len();
+        let (_, oldest) = ring.oldest();
+        let (_, newest) = ring.newest();
         // Partitions that were added after the cursor are read from their beginning.
         let added = std::iter::repeat_n(0, partitions.saturating_sub(cursor.at.len()));
         let mut at: Vec<i64> = cursor.at.iter().copied().chain(added).collect();
-        let mut expiry = (!self.ring.is_of(cursor)).then_some(Expiry::Recreated);
+        let mut expiry = (!ring.is_of(cursor)).then_some(Expiry::Recreated);
         let is_in_ring = reaches(&at, &oldest) && reaches(&newest, &at);
         if expiry.is_some() || !is_in_ring {
             let marks = self.hub.watermarks(partitions).await?;
@@ -174,6 +173,8 @@ impl Feed {
                 *at = (*at).max(mark.low);
             }
         }
+        self.news = ring.watch();
+        self.ring = ring;
         self.at = at.into();
         self.place = Place::Behind(None);
         self.enter_ring();
@@ -212,9 +213,13 @@ impl Feed {
     }
 
     async fn read_back(&mut self) -> Result<Vec<Message>, KafkaError> {
-        let mut reading = match std::mem::replace(&mut self.place, Place::Behind(None)) {
-            Place::Behind(Some(reading)) => reading,
-            _ => Box::new(self.hub.catch_up(&self.at).await?),
+        let reading = match std::mem::replace(&mut self.place, Place::Behind(None)) {
+            Place::Behind(reading) => reading.filter(|it| !it.must_yield()),
+            Place::InRing { .. } => None,
+        };
+        let mut reading = match reading {
+            Some(reading) => reading,
+            None => Box::new(self.hub.catch_up(&self.at).await?),
         };
         let records = reading.reader.read().await?;
         let messages = self.show(&records);

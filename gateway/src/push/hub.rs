@@ -1,7 +1,7 @@
 //! Reads one topic for all who listen to it here: from Kafka, once, while there is anybody.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use common::config::KafkaConfig;
@@ -36,6 +36,9 @@ const OPEN_TIME_MAX: Duration = Duration::from_secs(5);
 /// is a consumer of its own.
 const CATCH_UPS_MAX: usize = 8;
 
+/// After so long a turn goes to others who wait: a client decides how slowly it takes what it missed.
+const CATCH_UP_TURN: Duration = Duration::from_secs(10);
+
 /// How often it is looked whether the topic has got more partitions.
 const PARTITIONS_CHECK: Duration = Duration::from_secs(30);
 
@@ -63,8 +66,16 @@ impl Drop for Listening {
 
 /// Reads for one socket what the ring no longer has.
 pub struct CatchUp {
-    _turn: OwnedSemaphorePermit,
+    turn: OwnedSemaphorePermit,
+    began: Instant,
     pub reader: TopicReader,
+}
+
+impl CatchUp {
+    /// Whether others wait who have waited long enough.
+    pub fn must_yield(&self) -> bool {
+        self.began.elapsed() > CATCH_UP_TURN && self.turn.semaphore().available_permits() == 0
+    }
 }
 
 impl Hub {
@@ -106,7 +117,8 @@ impl Hub {
         let turn = self.catch_ups.clone().acquire_owned().await;
         let turn = turn.expect("the semaphore is never closed");
         self.metrics.push_catch_ups_total.with_label_values(&[self.stream.name()]).inc();
-        Ok(CatchUp { _turn: turn, reader: TopicReader::open(&self.kafka, &self.topic, from)? })
+        let reader = TopicReader::open(&self.kafka, &self.topic, from)?;
+        Ok(CatchUp { turn, began: Instant::now(), reader })
     }
 
     /// What each partition of the topic holds now, up to what is decided (read_committed).

@@ -58,21 +58,60 @@ pub(super) async fn read<S: Share>(
     Ok(share)
 }
 
-/// Whole events and dead letters.
+/// Whole events and dead letters: of the range, or of its first part when that is as much as one step may hold.
 pub async fn judged(on: &Transaction<'_>, of: &Stored) -> Result<Judged, tokio_postgres::Error> {
-    let [from, to] = of.positions();
-    let statement = on.prepare_cached(include_str!("read_events.sql")).await?;
-    let stored = on.query(&statement, &[&from, &to]).await?.iter().map(candidate).collect();
-    let statement = on.prepare_cached(include_str!("read_dead_letters.sql")).await?;
-    let dead = on.query(&statement, &[&from, &to]).await?.iter().map(dead_letter).collect();
+    let range = of.range.clone();
+    let events = include_str!("read_events.sql");
+    let measure = |it: &Candidate| (it.offset, it.size());
+    let (mut stored, end) = rows(on, events, of, range.end, candidate, measure).await?;
+    let letters = include_str!("read_dead_letters.sql");
+    let measure = |it: &DeadLetter| (it.offset, it.size());
+    let (dead, end) = rows(on, letters, of, end, dead_letter, measure).await?;
+    stored.retain(|it| it.offset < end);
     Ok(Judged {
         source: of.source.clone(),
-        from: of.range.start,
-        to: of.range.end,
+        from: range.start,
+        to: end,
         generation: of.generation,
         stored,
         dead,
     })
+}
+
+/// What one step may hold: within the time that a Kafka transaction has, with much to spare.
+const BYTES_MAX: usize = 16 << 20;
+
+/// Rows asked for at once; the largest are of megabytes.
+const ROWS: i32 = 100;
+
+/// The rows before `end` in offset order, and where they end: at `end`, or where they are as much as a step holds.
+async fn rows<T>(
+    on: &Transaction<'_>,
+    sql: &str,
+    of: &Stored,
+    end: i64,
+    read: impl Fn(&Row) -> T,
+    offset_and_size: impl Fn(&T) -> (i64, usize),
+) -> Result<(Vec<T>, i64), tokio_postgres::Error> {
+    let statement = on.prepare_cached(sql).await?;
+    let (from, to) = (of.source.src(of.range.start), of.source.src(end));
+    let portal = on.bind(&statement, &[&from, &to]).await?;
+    let (mut all, mut bytes) = (Vec::new(), 0);
+    loop {
+        let page = on.query_portal(&portal, ROWS).await?;
+        for row in &page {
+            let row = read(row);
+            let (offset, size) = offset_and_size(&row);
+            bytes += size;
+            if bytes > BYTES_MAX && !all.is_empty() {
+                return Ok((all, offset));
+            }
+            all.push(row);
+        }
+        if page.len() < ROWS as usize {
+            return Ok((all, end));
+        }
+    }
 }
 
 /// Who did what to what and when, event by event: a tenth of what whole events take.

@@ -17,6 +17,8 @@ use super::counters::{ANCHOR, Counters};
 /// Rows written to Redis in one pipeline.
 const CHUNK: usize = 1_000;
 
+const SUPERSEDED: &str = "another rebuild of the counters has begun";
+
 /// Rebuilds unless the counters are live and of this generation; `anyway` rebuilds all the same.
 /// One rebuilder at a time: whoever comes second returns at once. Returns whether it was rebuilt.
 ///
@@ -30,7 +32,7 @@ pub async fn rebuild(counters: &Counters, anyway: bool) -> anyhow::Result<bool> 
     if !lock.get::<_, bool>(0) {
         return Ok(false);
     }
-    let generation = counters.generation.current();
+    let generation = counters.generation.ask(&*snapshot).await?;
     let standing = counters.standing(0).await?;
     let is_current = standing.is_some_and(|it| it.live && it.generation() == Some(generation));
     if is_current && !anyway {
@@ -42,6 +44,8 @@ pub async fn rebuild(counters: &Counters, anyway: bool) -> anyhow::Result<bool> 
     done?;
     counters.metrics.counter_rebuilds_total.inc();
     snapshot.commit().await?;
+    // What was shown of a day since the snapshot was written over.
+    counters.any_day_changed();
     Ok(true)
 }
 
@@ -75,11 +79,21 @@ impl<'a> Rebuild<'a> {
         let written = self.write_counts(snapshot).await?;
         self.write_days(snapshot).await?;
         for top in &self.tops {
-            self.redis.rename::<(), _, _>(self.beside(top), top.clone()).await?;
+            self.unless_superseded("RENAME", vec![self.beside(top), top.clone()]).await?;
         }
         self.delete_unknown().await?;
         self.go_live(snapshot).await?;
         info!(epoch = self.epoch, counters = written, "the counters are rebuilt");
+        Ok(())
+    }
+
+    /// The lock is Postgres': who lost it without noticing must not undo what the next rebuild writes.
+    async fn unless_superseded(&self, command: &str, keys: Vec<String>) -> anyhow::Result<()> {
+        let script = Script::from_lua(include_str!("unless_superseded.lua"));
+        let keys: Vec<_> = [ANCHOR.to_owned()].into_iter().chain(keys).collect();
+        let args = vec![self.epoch.clone(), command.to_owned()];
+        let done: i64 = script.evalsha_with_reload(self.redis, keys, args).await?;
+        anyhow::ensure!(done == 1, SUPERSEDED);
         Ok(())
     }
 
@@ -138,7 +152,7 @@ impl<'a> Rebuild<'a> {
             let mut doomed: Vec<String> = named.into_iter().filter(|key| !known(key)).collect();
             doomed.extend(self.unknown_counters(counters).await?);
             if !doomed.is_empty() {
-                self.redis.del::<(), _>(doomed).await?;
+                self.unless_superseded("DEL", doomed).await?;
             }
             if cursor == "0" {
                 return Ok(());
@@ -186,7 +200,7 @@ impl<'a> Rebuild<'a> {
         let script = Script::from_lua(include_str!("go_live.lua"));
         let live: i64 =
             script.evalsha_with_reload(self.redis, vec![ANCHOR.to_owned()], args).await?;
-        anyhow::ensure!(live == 1, "another rebuild of the counters has begun");
+        anyhow::ensure!(live == 1, SUPERSEDED);
         Ok(())
     }
 }

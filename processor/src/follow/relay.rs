@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use common::config::KafkaConfig;
 use common::failpoint::kill_point;
 use common::kafka::{
@@ -74,8 +73,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Values above this do not fit the output topics with their headers.
-    const VALUE_BYTES_MAX: usize = 4_000_000;
+    /// What is larger does not fit the output topics.
+    const RECORD_BYTES_MAX: usize = 4_000_000;
     /// What the output topics take at once.
     const BATCH_BYTES: usize = 4_000_000;
     const MIRROR_EVERY: Duration = Duration::from_secs(5);
@@ -187,27 +186,32 @@ impl Relay {
         letter: &DeadLetter,
     ) -> Result<(), TransactionError> {
         let mut headers = letter.headers.clone();
-        headers.0.retain(|(name, _)| !name.starts_with("error_") && !name.starts_with("origin_"));
+        let is_ours = |name: &str| name.starts_with("error_") || name.starts_with("origin_");
+        headers.0.retain(|(name, _)| !is_ours(name));
         headers.push("error_code", letter.code.as_str());
         headers.push("error_detail", letter.detail.as_str());
         headers.push("origin_topic", self.source.partition.topic.as_str());
         headers.push("origin_partition", self.source.partition.partition.to_string());
         headers.push("origin_offset", letter.offset.to_string());
-        let size =
-            letter.value.as_ref().map_or(0, Bytes::len) + letter.key.as_ref().map_or(0, Vec::len);
-        let fits = size <= Self::VALUE_BYTES_MAX;
-        if let (false, Some(id)) = (fits, letter.id) {
-            // One record too large for the topic would wedge the relay for ever (tried).
-            headers.push("value_in", format!("dead_letters/{id}"));
-        }
-        let record = Outgoing {
+        let whole = Outgoing {
             topic: &self.topics.dead_letters,
             partition: None,
-            key: letter.key.as_deref().filter(|_| fits),
-            value: letter.value.as_deref().filter(|_| fits),
+            key: letter.key.as_deref(),
+            value: letter.value.as_deref(),
             headers: &headers.pairs().collect::<Vec<_>>(),
         };
-        producer.send(&record).await
+        if whole.size() <= Self::RECORD_BYTES_MAX {
+            return producer.send(&whole).await;
+        }
+        // One record too large for the topic would wedge the relay for ever (tried): the table has it whole.
+        headers.0.retain(|(name, _)| is_ours(name));
+        if let Some(id) = letter.id {
+            headers.push("value_in", format!("dead_letters/{id}"));
+        }
+        let headers = &headers.pairs().collect::<Vec<_>>();
+        let topic = &self.topics.dead_letters;
+        let told = Outgoing { topic, partition: None, key: None, value: None, headers };
+        producer.send(&told).await
     }
 
     /// The group's offset was lost: what both topics hold of this source says how far it came.

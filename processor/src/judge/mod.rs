@@ -86,6 +86,7 @@ impl Judge {
         kill_point("before_judge_begin");
         let mut way = self.optimism.way(novelty);
         let started = Instant::now();
+        let mut leaves_added = false;
         loop {
             if let Some(decision) = self.settle_doubt(batch).await? {
                 return Ok(self.conclude(batch, decision, started));
@@ -106,7 +107,11 @@ impl Judge {
                     way = Way::Exact;
                 }
                 Err(Refusal::Row(error)) => self.convict_poison(batch, error).await?,
-                Err(Refusal::NoLeaf) => self.add_leaves().await?,
+                Err(Refusal::NoLeaf) if leaves_added => return Err(clocks_differ()),
+                Err(Refusal::NoLeaf) => {
+                    ensure_leaves(&self.pool).await?;
+                    leaves_added = true;
+                }
                 Err(Refusal::Judge(error)) => return Err(error),
             }
         }
@@ -241,10 +246,6 @@ impl Judge {
         }
     }
 
-    async fn add_leaves(&self) -> Result<(), JudgeError> {
-        ensure_leaves(&self.pool).await
-    }
-
     /// The decision holds: the events leave the batch.
     fn conclude(&self, batch: &mut Batch, decision: Decision, started: Instant) -> Verdict {
         let finished = |label: &str, count: usize| {
@@ -281,6 +282,14 @@ fn tell_ways(stored: &mut [Candidate], started: Instant) {
 /// Records that were stored before, by whatever they were recognised.
 fn duplicates(batch: &Batch, decision: &Decision) -> usize {
     batch.copies.len() + batch.seen.len() + batch.candidates.len() - decision.new.len()
+}
+
+/// Leaves are made for the days that Postgres has before it.
+fn clocks_differ() -> JudgeError {
+    JudgeError::Unavailable(anyhow::anyhow!(
+        "`events` has no leaf for {}, the day of this machine's clock, and Postgres makes none: set the clocks",
+        today()
+    ))
 }
 
 /// Creates the leaves of `events` for the days ahead.
