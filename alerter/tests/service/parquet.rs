@@ -48,7 +48,7 @@ fn batch(from: i64, to: i64, offsets: &[i64]) -> RecordBatch {
                 "source": "http", "type": "like", "count": offset, "users": 1, "usersError": 0.0
             })
             .to_string()
-            .into_bytes(),
+            .into(),
         ),
         headers: Headers::default(),
     };
@@ -88,7 +88,7 @@ async fn what_held_no_window_does_not_tear_the_owners_apart() {
     // Nothing but the ends of transactions, and a record that is no window.
     first.place.store(&mut one, &batch(5, 50, &[])).await.unwrap();
     let mut unreadable = batch(50, 60, &[55]);
-    unreadable.records[0].value = Some(b"{}".to_vec());
+    unreadable.records[0].value = Some("{}".into());
     first.place.store(&mut one, &unreadable).await.unwrap();
     let refused = first.metrics.aggregates_refused_total.with_label_values(&["parquet"]);
     assert_eq!(refused.get(), 1);

@@ -226,7 +226,10 @@ fn order(head: &Parts, caller: &Caller) -> Result<(Order, Option<String>), ApiEr
             }
             ("dryRun", "true" | "1" | "") => is_dry_run = true,
             ("dryRun", "false" | "0") => is_dry_run = false,
-            ("name", text) => name = Some(text.chars().take(NAME_CHARS_MAX).collect()),
+            ("name", text) => {
+                let text = text.chars().filter(|it| *it != '\0').take(NAME_CHARS_MAX);
+                name = Some(text.collect());
+            }
             ("format" | "delimiter" | "map" | "dryRun", wrong) => {
                 let detail = format!(
                     "`{key}` is {wrong:?}; expected format=csv|ndjson, delimiter=CHARACTER|tab, \

@@ -42,6 +42,10 @@ async fn counters(
 ) -> Result<Response, ApiError> {
     let (head, _body) = request.into_parts();
     gateway.admit_reader(&head).await?;
+    if object_type.contains('\0') || id.contains('\0') {
+        // Nothing stored has one, and Postgres takes no such question.
+        return Err(ApiError::NotFound);
+    }
     let json = gateway.stats.counters(&object_type, &id).await?;
     Ok(([(header::CONTENT_TYPE, JSON)], json).into_response())
 }

@@ -29,7 +29,7 @@ pub struct Reject {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pointer: Option<String>,
     pub detail: String,
-    /// The row as it was; what is not UTF-8 in it is replaced.
+    /// The row as it was; what is no text in it is replaced.
     pub original: String,
 }
 
@@ -41,8 +41,8 @@ impl Reject {
             code: code.to_owned(),
             column: None,
             pointer,
-            detail: detail.to_owned(),
-            original: String::from_utf8_lossy(row.raw()).into_owned(),
+            detail: storable(detail),
+            original: storable(&String::from_utf8_lossy(row.raw())),
         }
     }
 
@@ -53,6 +53,11 @@ impl Reject {
         }
         Self { original: self.original[..end].to_owned(), ..self.clone() }
     }
+}
+
+/// Postgres keeps no NUL, in JSON neither: a job that holds one could never end.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 /// Keeps the checkpoint in memory up to date and writes it when told to.

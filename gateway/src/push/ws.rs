@@ -136,7 +136,18 @@ async fn talk(web: &mut WebSocket, socket: &mut Socket) -> Option<CloseFrame> {
         match turn {
             Turn::Send(messages) => {
                 socket.count_sent(messages.len());
-                sent(send(web, messages)).await?;
+                let too_late = async {
+                    tokio::select! {
+                        _ = socket.ticket.ended() => {}
+                        () = socket.closing.cancelled() => {}
+                    }
+                    tokio::time::sleep(CLOSE_TIME_MAX).await;
+                };
+                tokio::select! {
+                    sent = sent(send(web, messages)) => sent?,
+                    // Who takes what is sent a little at a time must not hold up our end, or outlive its key.
+                    () = too_late => return None,
+                }
             }
             Turn::Lagged(message) => {
                 socket.count_lagged();

@@ -88,6 +88,7 @@ impl Jobs {
 
     async fn work(&self, publisher: &Publisher, stop: &CancellationToken) -> anyhow::Result<()> {
         self.spool.remove_abandoned()?;
+        let mut trouble = Ok(());
         for id in self.spool.waiting()? {
             if stop.is_cancelled() || !publisher.is_reachable() {
                 break;
@@ -99,9 +100,12 @@ impl Jobs {
                 self.spool.remove(id);
                 continue;
             }
-            self.import(&claimed, publisher, stop).await?;
+            // The trouble may be this job's alone.
+            if let Err(error) = self.import(&claimed, publisher, stop).await {
+                trouble = Err(error.context(format!("import {id}")));
+            }
         }
-        Ok(())
+        trouble
     }
 
     /// Until it is done, fails for good, or has to wait.
