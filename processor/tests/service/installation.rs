@@ -1,8 +1,11 @@
 //! One installation of a test's own on the shared servers: topic prefix, schema, Redis database,
 //! group; and the language in which the tests speak of it.
 
+use std::ffi::OsStr;
 use std::future::Future;
-use std::process::ExitCode;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::process::{self, ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::Parser;
@@ -83,6 +86,17 @@ impl Installation {
             self.producer.send(record).map_err(|(error, _)| error).unwrap();
         }
         self.producer.flush(Duration::from_secs(10)).unwrap();
+    }
+
+    /// By kcat, which takes any bytes for a header.
+    pub fn send_with_header(&self, partition: i32, header: &[u8], value: &str) {
+        let mut kcat = process::Command::new("kcat");
+        kcat.args(["-P", "-q", "-b", &self.config.kafka.kafka_brokers, "-t"]);
+        kcat.args([&self.topic("user-actions"), "-p", &partition.to_string(), "-H"]);
+        kcat.arg(OsStr::from_bytes(header)).stdin(Stdio::piped());
+        let mut running = kcat.spawn().unwrap();
+        running.stdin.take().unwrap().write_all(value.as_bytes()).unwrap();
+        assert!(running.wait().unwrap().success());
     }
 
     pub async fn number(&self, sql: &str) -> i64 {

@@ -260,6 +260,31 @@ async fn aborted_transactions_of_a_producer_are_neither_counted_nor_lag() {
     assert_eq!(tallyman.unique_ids(), ["e1", "e3"]);
     tallyman.audit().await;
     processor.stop().await;
+    // Who comes next begins behind the control record, too, and is not taken for somebody else.
+    let epoch = "select owner_epoch from consumer_ledger where partition = 0";
+    let before = tallyman.number(epoch).await;
+    let processor = tallyman.start().await;
+    eventually("it is taken again", async || tallyman.number(epoch).await > before).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(tallyman.number(epoch).await, before + 1);
+    processor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_of_any_name_and_length_stop_no_partition() {
+    let tallyman = Installation::new().await;
+    let processor = tallyman.start().await;
+    let long: String = (0..200).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect();
+    tallyman.send_with_header(0, b"caf\xe9=1", &like("e1", "p1"));
+    tallyman.send_with_header(0, format!("error_code={long}").as_bytes(), &like("e2", "p1"));
+    tallyman.send(0, &[like("e3", "p1")]);
+    tallyman.drained(3).await;
+    assert_eq!(tallyman.unique_ids(), ["e1", "e3"]);
+    let letters = tallyman.read_all("user-actions.dlq", "error_code");
+    assert_eq!(letters.len(), 1);
+    assert_eq!((&*letters[0].0, &*letters[0].1), (&*like("e2", "p1"), "refused"));
+    tallyman.audit().await;
+    processor.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
