@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use jiff::civil::Date;
 
+/// The hash that holds epoch, state (`live` or `building`) and marks of the counters; in their slot.
+pub const COUNTERS: &str = "tm:counters";
+
 /// The number of actions of one type on one object: `post:123:likes`.
 pub fn counter(object_type: &str, object_id: &str, event_type: &str) -> String {
     member(object_type, object_id) + &action(event_type)

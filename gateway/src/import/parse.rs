@@ -87,7 +87,12 @@ impl Parser {
             }
         };
         let mut unhashed = None;
-        let event = event::parse(bytes, &self.arrival(), || match self.hash.get() {
+        // As a line over HTTP is read: a CloudEvent may be among them.
+        let format = match &self.plan.format {
+            Format::Ndjson => event::Format::Auto,
+            Format::Csv { .. } => event::Format::Native,
+        };
+        let event = event::parse_as(format, bytes, &self.arrival(), || match self.hash.get() {
             Ok(hash) => format!("{hash}-{}", row.number()),
             Err(error) => {
                 unhashed = Some(error);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use common::kafka::{KafkaError, TopicPartition};
+use common::keys;
 use fred::prelude::HashesInterface;
 use futures_util::future::try_join_all;
 use tokio_postgres::Row;
@@ -10,9 +11,6 @@ use tracing::warn;
 
 use super::Pipeline;
 use crate::redis::NoAnswer;
-
-/// The hash that holds epoch, state and marks of the counters.
-const ANCHOR: &str = "tm:counters";
 
 /// What Postgres says of one partition.
 #[derive(Debug, Clone)]
@@ -74,7 +72,7 @@ impl Counted {
 impl Pipeline {
     pub(super) async fn counted(&self) -> Counted {
         let asked: Result<HashMap<String, String>, NoAnswer> =
-            self.redis.ask(self.redis.client().hgetall(ANCHOR)).await;
+            self.redis.ask(self.redis.client().hgetall(keys::COUNTERS)).await;
         let Ok(fields) = asked else { return Counted::Away };
         match fields.get("state").map(String::as_str) {
             Some("live") => {}

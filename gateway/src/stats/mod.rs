@@ -174,7 +174,8 @@ impl Stats {
     async fn counted_now(&self, question: &Question) -> Option<Answer> {
         let Question::TopObjects(top) = question else { return None };
         let (object_type, event_type) = now::is_counted(top)?;
-        let counted = now::top(&self.cache.redis, object_type, event_type, top.limit).await.ok()?;
+        let counted = now::top(&self.cache.redis, object_type, event_type, top.limit).await;
+        let counted = counted.ok().flatten()?;
         let now = Timestamp::now();
         let version = format!("{:x}", fingerprint(&format!("{counted:?}")));
         Some(Answer { version, computed_at: now, json: dated(now, Top::of(counted)).into() })

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use common::keys;
-use fred::prelude::SortedSetsInterface;
+use fred::prelude::{HashesInterface, SortedSetsInterface};
 
 use super::snapshot::Counted;
 use super::top_objects::TopObjects;
@@ -18,12 +18,17 @@ pub fn is_counted(question: &TopObjects) -> Option<(&str, &str)> {
     Some((filter.object_type.as_deref()?, filter.event_type.as_deref()?))
 }
 
+/// None while the counters are not there, or are being rebuilt.
 pub async fn top(
     redis: &Impatient,
     object_type: &str,
     event_type: &str,
     limit: usize,
-) -> Result<Vec<Counted>, NoAnswer> {
+) -> Result<Option<Vec<Counted>>, NoAnswer> {
+    let state: Option<String> = redis.ask(redis.client().hget(keys::COUNTERS, "state")).await?;
+    if state.as_deref() != Some("live") {
+        return Ok(None);
+    }
     let key = keys::top(object_type, event_type);
     let last = i64::try_from(limit).unwrap_or(i64::MAX) - 1;
     let members: Vec<(String, f64)> =
@@ -37,5 +42,5 @@ pub async fn top(
     let mut counted: Vec<_> = members.into_iter().map(counted).collect();
     // Redis has equal ones in the opposite order.
     counted.sort_by(|a, b| (Reverse(a.count), &a.object_id).cmp(&(Reverse(b.count), &b.object_id)));
-    Ok(counted)
+    Ok(Some(counted))
 }

@@ -18,8 +18,6 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
 
-/// The hash that holds epoch, state and marks of the counters.
-const ANCHOR: &str = "tm:counters";
 /// Counters read and compared at once.
 const CHUNK: usize = 2_000;
 
@@ -145,7 +143,7 @@ impl Audit {
 
     /// Empty while the counters are being rebuilt.
     async fn counter_marks(&self) -> anyhow::Result<HashMap<i32, i64>> {
-        let fields: HashMap<String, String> = self.redis.hgetall(ANCHOR).await?;
+        let fields: HashMap<String, String> = self.redis.hgetall(keys::COUNTERS).await?;
         if fields.get("state").map(String::as_str) != Some("live") {
             return Ok(HashMap::new());
         }
@@ -288,7 +286,7 @@ impl Audit {
 
     /// Counters with their scores, and the marks they were shown at, in one step of Redis.
     async fn shown(&self, counters: &[Counter]) -> anyhow::Result<Shown> {
-        let mut names = vec![ANCHOR.to_owned()];
+        let mut names = vec![keys::COUNTERS.to_owned()];
         let mut members = Vec::with_capacity(counters.len());
         for (object_type, id, action) in counters {
             names.push(keys::counter(object_type, id, action));

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use common::keys;
 use fred::types::{Key, Value};
 
-use super::counters::ANCHOR;
 use super::digest::Digest;
 use super::steps::Step;
 
@@ -23,7 +22,7 @@ impl Call {
     /// Under an epoch, for a source and the offset it began at.
     pub fn new(epoch: &str, source: i32, start_offset: i64, digest: &Digest, step: &Step) -> Self {
         let mut call = Self::default();
-        call.key(|out| out.push_str(ANCHOR));
+        call.key(|out| out.push_str(keys::COUNTERS));
         call.arg(epoch);
         call.arg(source);
         for offset in [start_offset, step.range.start, step.range.end] {
@@ -92,7 +91,7 @@ mod tests {
         let keys: Vec<_> = keys.iter().map(|it| it.as_str_lossy().into_owned()).collect();
         let args: Vec<_> = args.into_iter().map(|it| it.into_string().unwrap()).collect();
         let top = ["top_a%3Abs", "a%3Ab:7:likes", "top_posts", "post:a:likes", "post:b:likes"];
-        assert_eq!(keys, [&[ANCHOR][..], &top].concat());
+        assert_eq!(keys, [&[keys::COUNTERS][..], &top].concat());
         assert_eq!(args, ["1-1", "7", "5", "10", "20", "1", "6", "1", "2", "6", "1", "2"]);
     }
 }

@@ -26,9 +26,6 @@ use crate::batch::Source;
 use crate::generation::Generation;
 use crate::metrics::ProcessorMetrics;
 
-/// The hash that holds epoch, state and marks; in the slot of the counters.
-pub(super) const ANCHOR: &str = "tm:counters";
-
 /// The counters of this installation, shared by all sources of this process.
 pub struct Counters {
     pub(super) redis: Client,
@@ -91,7 +88,7 @@ impl Counters {
         let fields = vec!["epoch".to_owned(), "state".to_owned(), source.to_string()];
         let values: Vec<Option<String>> = self
             .redis
-            .hmget(ANCHOR, fields)
+            .hmget(keys::COUNTERS, fields)
             .await
             .context("read the counters' epoch from redis")?;
         let mut values = values.into_iter();
@@ -158,7 +155,7 @@ impl Counters {
         let client = self.pool.get().await?;
         for row in client.query(include_str!("read_daily_active.sql"), &[&days]).await? {
             let (day, users): (Date, i64) = (row.get(0), row.get(1));
-            let keys = vec![ANCHOR.to_owned(), keys::daily_users(day)];
+            let keys = vec![keys::COUNTERS.to_owned(), keys::daily_users(day)];
             let args = vec![standing.epoch.clone(), users.to_string()];
             let shown: String = self.raise_day.evalsha_with_reload(&self.redis, keys, args).await?;
             anyhow::ensure!(shown != "stale", "the counters are being rebuilt");

@@ -12,7 +12,7 @@ use jiff::civil::Date;
 use tokio_postgres::IsolationLevel;
 use tracing::info;
 
-use super::counters::{ANCHOR, Counters};
+use super::counters::Counters;
 
 /// Rows written to Redis in one pipeline.
 const CHUNK: usize = 1_000;
@@ -68,7 +68,11 @@ impl<'a> Rebuild<'a> {
         let epoch = format!("{generation}-{}", drawn.get::<_, i64>(0));
         info!(epoch, "rebuilding the counters in redis");
         let building = vec![("epoch", epoch.clone()), ("state", "building".to_owned())];
-        counters.redis.hset::<(), _, _>(ANCHOR, building).await.context("begin the epoch")?;
+        counters
+            .redis
+            .hset::<(), _, _>(keys::COUNTERS, building)
+            .await
+            .context("begin the epoch")?;
         let redis = &counters.redis;
         Ok(Self { redis, epoch, tops: BTreeSet::new(), days: BTreeSet::new() })
     }
@@ -90,7 +94,7 @@ impl<'a> Rebuild<'a> {
     /// The lock is Postgres': who lost it without noticing must not undo what the next rebuild writes.
     async fn unless_superseded(&self, command: &str, keys: Vec<String>) -> anyhow::Result<()> {
         let script = Script::from_lua(include_str!("unless_superseded.lua"));
-        let keys: Vec<_> = [ANCHOR.to_owned()].into_iter().chain(keys).collect();
+        let keys: Vec<_> = [keys::COUNTERS.to_owned()].into_iter().chain(keys).collect();
         let args = vec![self.epoch.clone(), command.to_owned()];
         let done: i64 = script.evalsha_with_reload(self.redis, keys, args).await?;
         anyhow::ensure!(done == 1, SUPERSEDED);
@@ -199,7 +203,7 @@ impl<'a> Rebuild<'a> {
         }
         let script = Script::from_lua(include_str!("go_live.lua"));
         let live: i64 =
-            script.evalsha_with_reload(self.redis, vec![ANCHOR.to_owned()], args).await?;
+            script.evalsha_with_reload(self.redis, vec![keys::COUNTERS.to_owned()], args).await?;
         anyhow::ensure!(live == 1, SUPERSEDED);
         Ok(())
     }
