@@ -35,9 +35,10 @@ impl Generation {
         Ok(self.learn(row.context("read the generation of Postgres")?.get(0)))
     }
 
-    /// It never goes back.
+    /// As Postgres says, which may be less than before: a backup knows nothing of what came after it.
     fn learn(&self, n: i64) -> i64 {
-        self.0.fetch_max(n, Ordering::SeqCst).max(n)
+        self.0.store(n, Ordering::SeqCst);
+        n
     }
 
     /// Raises the generation because something of ours is ahead of Postgres: it has lost a tail.

@@ -84,7 +84,10 @@ pub async fn run(
         // A panic would end this partition alone, without a word.
         let held =
             AssertUnwindSafe(hold(&shared, &partitions, &source, &stop)).catch_unwind().await;
-        let panicked = |_| Err(HoldError::Unavailable(anyhow::anyhow!("its task has panicked")));
+        let panicked = |_| {
+            let _not_opened = partitions.release([&source]);
+            Err(HoldError::Unavailable(anyhow::anyhow!("its task has panicked")))
+        };
         let pause = match held.unwrap_or_else(panicked) {
             Ok(()) => return,
             Err(HoldError::Fenced) => {
