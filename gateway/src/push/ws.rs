@@ -136,26 +136,30 @@ async fn talk(web: &mut WebSocket, socket: &mut Socket) -> Option<CloseFrame> {
         match turn {
             Turn::Send(messages) => {
                 socket.count_sent(messages.len());
-                let too_late = async {
-                    tokio::select! {
-                        _ = socket.ticket.ended() => {}
-                        () = socket.closing.cancelled() => {}
-                    }
-                    tokio::time::sleep(CLOSE_TIME_MAX).await;
-                };
-                tokio::select! {
-                    sent = sent(send(web, messages)) => sent?,
-                    // Who takes what is sent a little at a time must not hold up our end, or outlive its key.
-                    () = too_late => return None,
-                }
+                deliver(web, socket, messages).await?;
             }
             Turn::Lagged(message) => {
                 socket.count_lagged();
-                sent(send(web, vec![message])).await?;
+                deliver(web, socket, vec![message]).await?;
                 return Some(farewell(CloseCode::Again, "too slow, resume with the cursor"));
             }
             Turn::Away => return Some(farewell(CloseCode::Again, "try again later")),
         }
+    }
+}
+
+/// Who takes what is sent a little at a time must not hold up our end, or outlive its key: none then, too.
+async fn deliver(web: &mut WebSocket, socket: &mut Socket, messages: Vec<Message>) -> Option<()> {
+    let too_late = async {
+        tokio::select! {
+            _ = socket.ticket.ended() => {}
+            () = socket.closing.cancelled() => {}
+        }
+        tokio::time::sleep(CLOSE_TIME_MAX).await;
+    };
+    tokio::select! {
+        sent = sent(send(web, messages)) => sent,
+        () = too_late => None,
     }
 }
 
