@@ -223,6 +223,24 @@ pub fn write_text(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a Vec takes every byte");
 }
 
+/// The object's own text with nothing but quotes where values of `is_secret` were, among its members
+/// and those of its `properties`.
+pub fn blanked<'a>(object: &'a str, is_secret: impl Fn(&Member<'_>) -> bool) -> Cow<'a, str> {
+    let members = Members::of(object).map(|it| it.0).unwrap_or_default();
+    let given = members.iter().find(|it| it.name == "properties");
+    let given = given.and_then(|it| Members::of(it.value.0).ok()).map(|it| it.0);
+    let mut blanked = Cow::Borrowed(object);
+    let secrets = members.iter().chain(given.iter().flatten()).filter(|it| is_secret(it));
+    let at = |it: &Member<'a>| it.value.0.as_ptr() as usize - object.as_ptr() as usize;
+    let mut spans: Vec<_> = secrets.map(|it| at(it)..at(it) + it.value.0.len()).collect();
+    // From the end, so that what is before a span stays where it is.
+    spans.sort_unstable_by_key(|it| std::cmp::Reverse(it.start));
+    for span in spans {
+        blanked.to_mut().replace_range(span, "\"\"");
+    }
+    blanked
+}
+
 /// Appends a member of an object that is being written, its value a string.
 pub fn write_member(name: &str, text: &str, out: &mut Vec<u8>) {
     write_name(name, out);

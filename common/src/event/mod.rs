@@ -172,6 +172,16 @@ pub fn parse_shared(
     })
 }
 
+/// The text of what is no event and yet kept, its credentials' values gone from it.
+pub fn blank_credentials<'a>(format: Format<'_>, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+    let Ok(text) = std::str::from_utf8(bytes) else { return Cow::Borrowed(bytes) };
+    let is_token = |it: &Member<'_>| matches!(format, Format::PostHog(_)) && posthog::is_token(it);
+    match members::blanked(text, |it| it.is_credential() || is_token(it)) {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    }
+}
+
 fn owned(text: Cow<'_, str>) -> ByteString {
     match text {
         Cow::Borrowed("{}") => ByteString::from_static("{}"),

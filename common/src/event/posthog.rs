@@ -72,11 +72,15 @@ fn ago(offset: &Member<'_>, arrival: &Arrival<'_>) -> Option<Timestamp> {
     time::checked(at, arrival.now, String::new).ok()
 }
 
+/// PostHog's name for its key.
+pub fn is_token(member: &Member<'_>) -> bool {
+    member.name == "token"
+}
+
 fn without_token<'m, 'a: 'm>(
     rest: impl Iterator<Item = &'m Member<'a>>,
     given: &'m Members<'a>,
 ) -> String {
-    let is_token = |member: &Member<'_>| member.name == "token";
     if !given.iter().any(is_token) {
         return members::splice(rest, Some(given));
     }

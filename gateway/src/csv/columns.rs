@@ -29,6 +29,8 @@ impl FromStr for Override {
 pub enum HeaderError {
     #[error("the table is empty; its first row must name the columns")]
     Empty,
+    #[error("the first row, which must name the columns, is longer than 256 KiB")]
+    TooLong,
     #[error("the header is not UTF-8; convert the file first, for example with `iconv -t UTF-8`")]
     NotUtf8,
     #[error("two columns are called {0:?}; rename one")]
@@ -108,10 +110,12 @@ impl Group {
 pub struct Columns(Vec<Column>);
 
 impl Columns {
-    /// Guesses by the names of the header; what is overridden is not guessed.
+    /// Guesses by the names of the header; what is overridden is not guessed. `is_user_known`: the
+    /// rows need not say who did it.
     pub fn of<'a>(
         header: impl Iterator<Item = &'a [u8]>,
         overrides: &[Override],
+        is_user_known: bool,
     ) -> Result<Self, HeaderError> {
         let header: Vec<_> = header
             .map(std::str::from_utf8)
@@ -130,8 +134,9 @@ impl Columns {
         }
         let places = places(&header, overrides)?;
         let columns = describe(&header, places);
-        for needed in ["type", "userId"] {
-            if !columns.iter().any(|column| column.becomes == needed) {
+        let needed = if is_user_known { &["type"][..] } else { &["type", "userId"] };
+        for needed in needed {
+            if !columns.iter().any(|column| column.becomes == *needed) {
                 return Err(HeaderError::Missing(needed, all));
             }
         }
@@ -361,7 +366,7 @@ mod tests {
 
     fn columns(header: &str, overrides: &[&str]) -> Result<Columns, HeaderError> {
         let overrides: Vec<_> = overrides.iter().map(|it| it.parse().unwrap()).collect();
-        Columns::of(header.split(',').map(str::as_bytes), &overrides)
+        Columns::of(header.split(',').map(str::as_bytes), &overrides, false)
     }
 
     fn becomes(header: &str, overrides: &[&str]) -> Vec<String> {

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::Gateway;
 use super::error::ApiError;
 use crate::archive::{Form, Wanted};
+use crate::auth::Right;
 
 pub fn routes() -> Router<Arc<Gateway>> {
     Router::new().route("/api/events", get(events))
@@ -22,7 +23,7 @@ async fn events(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, _body) = request.into_parts();
-    gateway.admit_reader(&head).await?;
+    gateway.admit_for(Right::Read, &head).await?;
     let wanted = Wanted::read(head.uri.query().unwrap_or_default(), Timestamp::now())?;
     let Some(form) = accepted(&head.headers) else {
         return Ok(Json(gateway.archive.page(&wanted).await?).into_response());

@@ -11,6 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncWriteExt, BufWriter};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::content::{self, Declared, Encoding};
@@ -21,8 +22,10 @@ use crate::csv::Override;
 use crate::import::jobs::{Job, Jobs, NewJob, Order, reading};
 use crate::import::{FormatName, Plan, PlanError, Settings, Source};
 
-/// A client that sends nothing for so long has gone.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// So much must come in so long: a client that sends nothing has gone, and one that only trickles
+/// would keep its place from others.
+const PIECE_BYTES: u64 = 64 << 10;
+const PIECE_TIME_MAX: Duration = Duration::from_secs(60);
 
 const WRITE_BYTES: usize = 1 << 20;
 
@@ -75,8 +78,7 @@ pub async fn show(
     request: Request,
 ) -> Result<Json<Job>, ApiError> {
     let (head, _body) = request.into_parts();
-    let caller = gateway.access.authorize(&head, Right::Write).await?;
-    gateway.charge(&head, &caller).await?;
+    let caller = gateway.admit_for(Right::Write, &head).await?;
     let id: Uuid = id.parse().map_err(|_| ApiError::NoSuchImport)?;
     let job = gateway.jobs.store.find(id).await.map_err(|error| imports_away(&error))?;
     // A job shows rows of its file: to its sender, and to admins.
@@ -88,8 +90,7 @@ pub async fn show(
 
 impl Gateway {
     async fn create_import(&self, head: &Parts, body: &mut Body) -> Result<Job, ApiError> {
-        let caller = self.access.authorize(head, Right::Write).await?;
-        self.charge(head, &caller).await?;
+        let caller = self.admit_for(Right::Write, head).await?;
         let (order, name) = order(head, &caller)?;
         let encoding = content::encoding(&head.headers)?;
         if encoding == Some(Encoding::Deflate) {
@@ -103,7 +104,7 @@ impl Gateway {
         if bytes == 0 {
             return Err(ApiError::EmptyBody);
         }
-        let reading = taken.plan(&order, encoding)?;
+        let reading = tokio::task::block_in_place(|| taken.plan(&order, encoding))?;
         let is_dry_run = order.is_dry_run;
         jobs.spool.order(id, &order).map_err(|error| on_disk(&error))?;
         let owner = caller.identity.to_string();
@@ -133,10 +134,11 @@ impl Upload<'_> {
         self.require_room(length.unwrap_or(0))?;
         let mut file = BufWriter::with_capacity(WRITE_BYTES, tokio::fs::File::from_std(file));
         let (mut bytes, mut checked_at) = (0, 0);
+        let (mut due_bytes, mut due) = (PIECE_BYTES, Instant::now() + PIECE_TIME_MAX);
         loop {
-            let next = tokio::time::timeout(SILENCE_MAX, body.frame()).await;
+            let next = tokio::time::timeout_at(due, body.frame()).await;
             let Some(frame) =
-                next.map_err(|_| ApiError::BodyTimeout { seconds: SILENCE_MAX.as_secs() })?
+                next.map_err(|_| ApiError::BodyTimeout { seconds: PIECE_TIME_MAX.as_secs() })?
             else {
                 break;
             };
@@ -146,6 +148,9 @@ impl Upload<'_> {
             bytes += piece.len() as u64;
             if bytes > bytes_max {
                 return Err(too_large());
+            }
+            if bytes >= due_bytes {
+                (due_bytes, due) = (bytes + PIECE_BYTES, Instant::now() + PIECE_TIME_MAX);
             }
             if length.is_none() && bytes - checked_at > ROOM_CHECKED_EVERY {
                 self.require_room(ROOM_CHECKED_EVERY)?;

@@ -70,7 +70,7 @@ pub async fn list(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, _body) = request.into_parts();
-    gateway.access.authorize(&head, Right::Admin).await?;
+    gateway.admit_for(Right::Admin, &head).await?;
     let keys = gateway.access.store().list().await.map_err(|error| away(&error))?;
     Ok(Json(KeyList { keys }).into_response())
 }
@@ -129,7 +129,7 @@ pub async fn revoke(
     request: Request,
 ) -> Result<StatusCode, ApiError> {
     let (head, _body) = request.into_parts();
-    let caller = gateway.access.authorize(&head, Right::Admin).await?;
+    let caller = gateway.admit_for(Right::Admin, &head).await?;
     let Path(id) = id.map_err(|_no_uuid| ApiError::UnknownKey)?;
     match gateway.access.store().revoke_unless_last(id).await.map_err(|error| away(&error))? {
         Revocation::Unknown => return Err(ApiError::UnknownKey),
@@ -143,7 +143,7 @@ pub async fn revoke(
 
 impl Gateway {
     async fn create_key(&self, head: &Parts, body: &mut Body) -> Result<NewKey, ApiError> {
-        let caller = self.access.authorize(head, Right::Admin).await?;
+        let caller = self.admit_for(Right::Admin, head).await?;
         let wish: Wish = self.read_json(head, body).await?.ok_or(ApiError::EmptyBody)?;
         let name = wish.name.trim();
         if !(1..=NAME_CHARS_MAX).contains(&name.chars().count()) || name.contains('\0') {
@@ -178,7 +178,7 @@ impl Gateway {
         id: Result<Path<Uuid>, PathRejection>,
         body: &mut Body,
     ) -> Result<NewKey, ApiError> {
-        let caller = self.access.authorize(head, Right::Admin).await?;
+        let caller = self.admit_for(Right::Admin, head).await?;
         let Path(id) = id.map_err(|_no_uuid| ApiError::UnknownKey)?;
         let rotation: Rotation = self.read_json(head, body).await?.unwrap_or_default();
         let overlap = match rotation.overlap.as_deref().map(parse_duration) {

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::Gateway;
 use super::error::ApiError;
-use crate::auth::{Caller, Sent};
+use crate::auth::{Caller, Right, Sent};
 use crate::quota::Meter;
 
 /// A request's account, and what came with it.
@@ -70,6 +70,13 @@ fn peer(head: &Parts) -> SocketAddr {
 }
 
 impl Gateway {
+    /// Who asks, if they may; charged at once, so that nothing is done for one who has nothing left.
+    pub async fn admit_for(&self, right: Right, head: &Parts) -> Result<Caller, ApiError> {
+        let caller = self.access.authorize(head, right).await?;
+        self.charge(head, &caller).await?;
+        Ok(caller)
+    }
+
     /// Charges a request whose caller is known now.
     pub async fn charge(&self, head: &Parts, caller: &Caller) -> Result<(), ApiError> {
         let Some(meter) = Meter::of(head) else { return Ok(()) };

@@ -27,11 +27,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use common::admin;
 use common::daemon::Context;
 use jiff::SignedDuration;
+use percent_encoding::percent_decode_str;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_http::cors::CorsLayer;
 use tower_http::normalize_path::NormalizePath;
@@ -130,9 +131,17 @@ impl Routes {
     }
 
     async fn route(&self, request: Request) -> Response {
+        if !is_text(request.uri().path()) {
+            return refuse(request, ApiError::NotFound).await.into_response();
+        }
         let Ok(response) = self.router.clone().call(request).await;
         response
     }
+}
+
+/// Nothing of ours is named in bytes that are none; the handlers need not ask.
+fn is_text(path: &str) -> bool {
+    !path.contains('%') || percent_decode_str(path).decode_utf8().is_ok()
 }
 
 /// Where events can be sent, and in whose words.

@@ -32,7 +32,7 @@ pub async fn report(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, _body) = request.into_parts();
-    gateway.admit_reader(&head).await?;
+    gateway.admit_for(Right::Read, &head).await?;
     let report = gateway.pipeline.report().await?;
     Ok((NO_STORE, Json(&*report)).into_response())
 }
@@ -52,7 +52,7 @@ pub async fn trace(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, _body) = request.into_parts();
-    gateway.admit_reader(&head).await?;
+    gateway.admit_for(Right::Read, &head).await?;
     let params = Params::read(head.uri.query().unwrap_or_default(), &[&["source"]])?;
     let trace = gateway.pipeline.trace(&event_id, params.text("source")).await?;
     Ok((NO_STORE, Json(trace)).into_response())
@@ -73,8 +73,7 @@ pub async fn dead_letters(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, _body) = request.into_parts();
-    let caller = gateway.access.authorize(&head, Right::Admin).await?;
-    gateway.charge(&head, &caller).await?;
+    gateway.admit_for(Right::Admin, &head).await?;
     let wanted = DeadLetters::read(head.uri.query().unwrap_or_default())?;
     let page = gateway.pipeline.dead_letters(&wanted).await?;
     Ok((NO_STORE, Json::<DeadLetterPage>(page)).into_response())

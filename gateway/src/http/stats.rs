@@ -27,7 +27,7 @@ async fn stats(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, _body) = request.into_parts();
-    gateway.admit_reader(&head).await?;
+    gateway.admit_for(Right::Read, &head).await?;
     let now = Timestamp::now();
     let question = Question::read(&name, head.uri.query().unwrap_or_default(), now)?;
     let question = question.ok_or(ApiError::NotFound)?;
@@ -41,20 +41,13 @@ async fn counters(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, _body) = request.into_parts();
-    gateway.admit_reader(&head).await?;
+    gateway.admit_for(Right::Read, &head).await?;
     if object_type.contains('\0') || id.contains('\0') {
         // Nothing stored has one, and Postgres takes no such question.
         return Err(ApiError::NotFound);
     }
     let json = gateway.stats.counters(&object_type, &id).await?;
     Ok(([(header::CONTENT_TYPE, JSON)], json).into_response())
-}
-
-impl Gateway {
-    pub(super) async fn admit_reader(&self, head: &Parts) -> Result<(), ApiError> {
-        let caller = self.access.authorize(head, Right::Read).await?;
-        self.charge(head, &caller).await
-    }
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

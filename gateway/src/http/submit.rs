@@ -84,7 +84,7 @@ impl Gateway {
         // Held until the answer: until then librdkafka has its own copy of the events.
         let mut share = self.budget.share();
         let bytes = self.read(door, head, body, &mut share).await?;
-        let submission = door.open(head, &bytes, self.clock_skew)?;
+        let submission = door.open(head, &bytes, known.as_ref(), self.clock_skew)?;
         *surface = submission.surface;
         let caller = match known {
             Some(caller) => caller,
@@ -182,7 +182,10 @@ impl Gateway {
                     Taken::Sent { event_id: event.event_id.into(), queued, refused: None }
                 }
                 Err(refused) if submission.surface == Surface::Native => Taken::Rejected(refused),
-                Err(refused) => self.queue_refused(bytes, refused, origin),
+                Err(refused) => {
+                    let kept = event::blank_credentials(submission.format, bytes);
+                    self.queue_refused(&kept, refused, origin)
+                }
             });
             turn.spend(bytes.len()).await;
         }

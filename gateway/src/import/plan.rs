@@ -1,6 +1,6 @@
 //! What is to be imported and how it is read, decided before the first row.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::rows::{Position, RowCutter, RowReader};
 use super::source::Source;
 use crate::csv::{Columns, HeaderError, Override, guess_delimiter};
+
+/// The names of the columns fit into this, and what is blank before them.
+const HEADER_BYTES_MAX: u64 = 256 << 10;
 
 /// What somebody asks for besides the file; what is left out is guessed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,11 +92,15 @@ impl Plan {
         }
         let delimiter = settings.delimiter.unwrap_or_else(|| guess_delimiter(&beginning));
         let cutter = RowCutter::table(delimiter);
-        let mut rows =
-            RowReader::new(source.read_from(0, &Arc::default())?, cutter, Position::default());
+        // Compressed, a first row without an end may be a thousand times its file.
+        let beginning = source.read_from(0, &Arc::default())?.take(HEADER_BYTES_MAX);
+        let mut rows = RowReader::new(beginning, cutter, Position::default());
         let header = rows.header()?.ok_or(HeaderError::Empty)?;
-        let cells = header.rows().next().ok_or(HeaderError::Empty)?.cells();
-        let columns = Columns::of(cells, &settings.overrides)?;
+        let row = header.rows().next().ok_or(HeaderError::Empty)?;
+        if row.is_too_long() || header.end.byte >= HEADER_BYTES_MAX {
+            return Err(HeaderError::TooLong.into());
+        }
+        let columns = Columns::of(row.cells(), &settings.overrides, user.is_some())?;
         Ok(Self { source, format: Format::Csv { delimiter, columns }, user, begin: header.end })
     }
 

@@ -140,6 +140,14 @@ async fn what_cannot_be_imported_is_refused_at_once_and_leaves_nothing_behind() 
     let nobody = gateway.client.post(gateway.url("/api/imports")).body(TABLE);
     assert_eq!(answer(nobody).await.status, 401);
     assert!(directory.is_empty());
+    // A few bytes may be compressed gigabytes without a line break; only their beginning is read.
+    let mut endless = Vec::new();
+    GzipEncoder::new(&[b'x'; 1 << 20][..]).read_to_end(&mut endless).await.unwrap();
+    let gateway = directory.start(&tallyman, &[]).await;
+    let refused = send(&gateway, "", endless).await;
+    assert_eq!((refused.status, &refused.json["code"]), (400, &"invalid_import".into()));
+    assert!(refused.json["detail"].as_str().unwrap().contains("256 KiB"), "{}", refused.json);
+    assert!(directory.is_empty());
     let mapped = send(&gateway, "?map=a:userId&map=b:type", "a,b\n1,2\n").await;
     assert_eq!(ended(&gateway, &mapped.json["id"]).await["accepted"], 1);
 }

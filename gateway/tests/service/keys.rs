@@ -142,7 +142,7 @@ async fn what_cannot_be_a_key_is_refused_at_its_place() {
         assert_eq!(refused.json["errors"][0]["pointer"], pointer, "{wish}");
         assert_eq!(refused.header("content-type"), "application/problem+json");
     }
-    for id in ["7", "%FF", "00000000-0000-0000-0000-000000000000"] {
+    for id in ["7", "00000000-0000-0000-0000-000000000000"] {
         for unknown in [admin.revoke(id).await, admin.rotate(id, &Value::Null).await] {
             assert_eq!((unknown.status, text(&unknown, "code")), (404, "unknown_key"), "{id}");
         }

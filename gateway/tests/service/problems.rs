@@ -27,6 +27,9 @@ async fn whatever_is_not_there_not_allowed_or_not_readable_is_a_problem() {
 
     let nowhere = answer(client.post(url("/nowhere?api_key=secret")).body("{}")).await;
     assert_problem(&nowhere, 404, "not_found", "/nowhere");
+    for path in ["/api/stats/%FF", "/api/imports/%FF", "/docs/errors/%FF", "/page/%C3", "/%FF"] {
+        assert_problem(&answer(client.get(url(path))).await, 404, "not_found", path);
+    }
     let get = answer(client.get(url("/api/events/validate"))).await;
     assert_problem(&get, 405, "method_not_allowed", "/api/events/validate");
     assert_eq!(get.header("allow"), "POST");

@@ -131,6 +131,22 @@ async fn a_key_has_no_limit_but_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_limit_refuses_is_not_done() {
+    let tallyman = Installation::new().await;
+    let gateway = tallyman.start(&[]).await;
+    let key = key_with(&tallyman, Right::Admin, 1).await;
+    let make = || {
+        let request = gateway.client.post(gateway.url("/api/keys")).header("x-api-key", &key);
+        answer(request.body(r#"{"name":"made","rights":"write"}"#))
+    };
+    let made = make().await;
+    assert_eq!((made.status, made.header("ratelimit-remaining").is_empty()), (201, false));
+    assert_eq!(make().await.status, 429);
+    let keys = tallyman.store().list().await.unwrap();
+    assert_eq!(keys.iter().filter(|it| it.name == "made").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_in_the_body_is_a_key() {
     let tallyman = Installation::new().await;
     let gateway = tallyman.start(&with(&["--rate-limit-ip-per-min", "1"])).await;

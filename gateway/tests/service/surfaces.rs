@@ -201,7 +201,18 @@ async fn one_bad_event_is_not_refused_but_kept_for_the_dead_letters() {
     let posthog =
         format!(r#"{{"api_key":"{key}","batch":[{{"event":"e","distinct_id":"u","uuid":"x"}}]}}"#);
     let amplitude = format!(r#"{{"api_key":"{key}","events":[{{"event_type":"e"}}]}}"#);
-    for (path, body) in [("/v1/batch", segment), ("/batch/", posthog), ("/2/httpapi", amplitude)] {
+    // Alone, an event has the key within it: that is not kept.
+    let call = format!(r#"{{"userId":"u", "writeKey":"{key}"}}"#);
+    let capture =
+        format!(r#"{{"event":"e","properties":{{"n":1,"token":"{key}"}},"api_key":"{key}"}}"#);
+    let sent = [
+        ("/v1/batch", segment),
+        ("/batch/", posthog),
+        ("/2/httpapi", amplitude),
+        ("/v1/track", call),
+        ("/capture/", capture),
+    ];
+    for (path, body) in sent {
         assert_eq!(post(&gateway, path, body).await.status, 200, "{path}");
     }
     let records = tallyman.records().await;
@@ -215,6 +226,8 @@ async fn one_bad_event_is_not_refused_but_kept_for_the_dead_letters() {
         [
             ("invalid_member", &br#"{"event":"e","distinct_id":"u","uuid":"x"}"#[..]),
             ("missing_type", bad.as_bytes()),
+            ("missing_type", br#"{"userId":"u", "writeKey":""}"#),
+            ("missing_user", br#"{"event":"e","properties":{"n":1,"token":""},"api_key":""}"#),
             ("missing_user", br#"{"event_type":"e"}"#),
             ("not_an_object", b"7"),
         ]

@@ -23,6 +23,7 @@ use super::content::{self, Encoding};
 use super::error::{ApiError, Dialect};
 use super::split::{self, Shape};
 use super::verdict::{Verdicts, Wanted};
+use crate::auth::Caller;
 
 /// What a path takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,15 +152,19 @@ impl Door {
         }
     }
 
-    /// Cuts a body into its events. `tolerance` is how far a client's clock may be off.
+    /// Cuts a body into its events. `known` is who sends, unless the body alone says so; `tolerance`
+    /// is how far a client's clock may be off.
     pub fn open<'a>(
         self,
         head: &Parts,
         body: &'a [u8],
+        known: Option<&Caller>,
         tolerance: SignedDuration,
     ) -> Result<Submission<'a>, ApiError> {
         match self {
-            Self::Native | Self::Validation => native::open(head, body),
+            Self::Native | Self::Validation => {
+                native::open(head, body, known.is_some_and(|it| it.confined_to.is_some()))
+            }
             Self::Segment => segment::open_batch(body, tolerance),
             Self::SegmentCall(call) => segment::open_call(call, body, tolerance),
             Self::PostHog => posthog::open(body, tolerance),
@@ -249,7 +254,7 @@ mod tests {
     }
 
     pub fn open<'a>(door: Door, uri: &str, body: &'a [u8]) -> Result<Submission<'a>, ApiError> {
-        door.open(&head(uri), body, SignedDuration::from_secs(60))
+        door.open(&head(uri), body, None, SignedDuration::from_secs(60))
     }
 
     /// The key and the events of a body that must be readable.

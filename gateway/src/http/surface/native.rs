@@ -13,7 +13,11 @@ use super::super::split::{Shape, split};
 use super::super::verdict::{Verdicts, Wanted};
 use super::{Submission, Surface, cloudevents, table};
 
-pub fn open<'a>(head: &Parts, body: &'a [u8]) -> Result<Submission<'a>, ApiError> {
+pub fn open<'a>(
+    head: &Parts,
+    body: &'a [u8],
+    is_user_known: bool,
+) -> Result<Submission<'a>, ApiError> {
     let wanted = wanted(head.uri.query())?;
     let submission = |format, events, shape| Submission {
         surface: Surface::Native,
@@ -33,7 +37,7 @@ pub fn open<'a>(head: &Parts, body: &'a [u8]) -> Result<Submission<'a>, ApiError
         Declared::Lines | Declared::Nothing | Declared::Table => Format::Auto,
     };
     if declared == Declared::Table {
-        let (events, table) = table::open(body)?;
+        let (events, table) = table::open(body, is_user_known)?;
         let submission = submission(format, events, Shape::Lines);
         return Ok(Submission { table: Some(table), ..submission });
     }

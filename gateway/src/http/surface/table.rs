@@ -33,15 +33,13 @@ impl Table {
 }
 
 /// The rows as the JSON that the parser reads; one that cannot become JSON is empty.
-pub fn open(body: &[u8]) -> Result<(Events<'_>, Table), ApiError> {
+pub fn open(body: &[u8], is_user_known: bool) -> Result<(Events<'_>, Table), ApiError> {
     let mut rows = Rows::of(body);
     if rows.next().is_none() {
         return Err(ApiError::EmptyBody);
     }
-    let columns = Columns::of(rows.cells(), &[]).map_err(|error| ApiError::Unreadable {
-        code: "invalid_header",
-        pointer: "",
-        detail: error.to_string(),
+    let columns = Columns::of(rows.cells(), &[], is_user_known).map_err(|error| {
+        ApiError::Unreadable { code: "invalid_header", pointer: "", detail: error.to_string() }
     })?;
     let (mut events, mut table) = (Vec::new(), Table::default());
     while let Some(line) = rows.next() {
@@ -117,7 +115,7 @@ mod tests {
     use super::*;
 
     fn opened(table: &str) -> (Vec<String>, Table) {
-        let (events, table) = open(table.as_bytes()).unwrap();
+        let (events, table) = open(table.as_bytes(), false).unwrap();
         let texts = events.iter().map(|event| String::from_utf8(event.to_vec()).unwrap());
         (texts.collect(), table)
     }
@@ -144,11 +142,11 @@ mod tests {
     #[test]
     fn a_table_without_rows_or_the_columns_that_every_event_needs_is_refused() {
         for table in ["", "\n\n", "type,userId\n", "type,price\nlike,1\n"] {
-            assert!(open(table.as_bytes()).is_err(), "{table}");
+            assert!(open(table.as_bytes(), false).is_err(), "{table}");
         }
         let many = |count| format!("type,userId\n{}", "like,u\n".repeat(count));
         assert_eq!(opened(&many(EVENTS_MAX)).0.len(), EVENTS_MAX);
-        let error = open(many(EVENTS_MAX + 2).as_bytes()).err().unwrap();
+        let error = open(many(EVENTS_MAX + 2).as_bytes(), false).err().unwrap();
         assert!(error.to_string().contains("2002 events"), "{error}");
     }
 }
