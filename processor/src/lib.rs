@@ -11,6 +11,7 @@ pub mod generation;
 pub mod judge;
 mod lag;
 pub mod metrics;
+mod optimism;
 pub mod partition;
 pub mod pipeline;
 mod reminder;

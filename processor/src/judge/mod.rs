@@ -28,6 +28,7 @@ use crate::batch::{Batch, Candidate, DeadLetter, Judged, Source};
 use crate::copy::copy;
 use crate::dedup::Novelty;
 use crate::metrics::{ProcessorMetrics, outcome};
+use crate::optimism::Optimism;
 
 /// Two ways to the same outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +52,31 @@ pub struct Verdict {
 #[derive(Debug)]
 struct Decision {
     generation: i64,
-    new: HashSet<EventKey>,
+    new: Claimed,
     dead: Vec<DeadLetter>,
+}
+
+/// Which candidates nobody had claimed before.
+#[derive(Debug)]
+enum Claimed {
+    All(usize),
+    Only(HashSet<EventKey>),
+}
+
+impl Claimed {
+    fn contains(&self, key: EventKey) -> bool {
+        match self {
+            Self::All(_) => true,
+            Self::Only(keys) => keys.contains(&key),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::All(count) => *count,
+            Self::Only(keys) => keys.len(),
+        }
+    }
 }
 
 /// Judges the batches of one source under one owner epoch.
@@ -84,7 +108,10 @@ impl Judge {
         novelty: Novelty,
     ) -> Result<Verdict, JudgeError> {
         kill_point("before_judge_begin");
-        let mut way = self.optimism.way(novelty);
+        let mut way = match novelty {
+            Novelty::Likely if self.optimism.is_justified() => Way::Optimistic,
+            Novelty::Likely | Novelty::Doubtful => Way::Exact,
+        };
         let started = Instant::now();
         let mut leaves_added = false;
         loop {
@@ -93,7 +120,10 @@ impl Judge {
             }
             match self.attempt(batch, way).await {
                 Ok(decision) => {
-                    self.optimism.learn(way);
+                    match way {
+                        Way::Optimistic => self.optimism.confirm(),
+                        Way::Exact => self.optimism.wait(),
+                    }
                     self.metrics.batches_judged_total.with_label_values(&[way.label()]).inc();
                     return Ok(self.conclude(batch, decision, started));
                 }
@@ -134,7 +164,7 @@ impl Judge {
         let today = today();
         let new = claim_keys(&transaction, &batch.candidates, way, today).await?;
         kill_point("judge_after_keys");
-        let winners: Vec<_> = batch.candidates.iter().filter(|it| new.contains(&it.key)).collect();
+        let winners: Vec<_> = batch.candidates.iter().filter(|it| new.contains(it.key)).collect();
         store_events(&transaction, &self.source, &winners, today).await?;
         let dead = store_dead_letters(&transaction, &self.source, &batch.dead).await?;
         let decision = Decision { generation, new, dead };
@@ -262,7 +292,7 @@ impl Judge {
         let Decision { generation, new, dead } = decision;
         let known = batch.candidates.iter().map(|it| it.key).collect();
         let mut stored = std::mem::take(&mut batch.candidates);
-        stored.retain(|it| new.contains(&it.key));
+        stored.retain(|it| new.contains(it.key));
         tell_ways(&mut stored, started);
         let source = self.source.clone();
         let (from, to) = (batch.from, batch.to);
@@ -298,29 +328,30 @@ pub async fn ensure_leaves(pool: &Pool) -> Result<(), JudgeError> {
     Ok(())
 }
 
-/// Returns the keys that were new. Always in key order: two batches then wait for each other
+/// Always in key order: two batches then wait for each other
 /// instead of deadlocking.
 async fn claim_keys(
     on: &Transaction<'_>,
     candidates: &[Candidate],
     way: Way,
     today: Date,
-) -> Result<HashSet<EventKey>, Refusal> {
+) -> Result<Claimed, Refusal> {
     let mut keys: Vec<EventKey> = candidates.iter().map(|it| it.key).collect();
     keys.sort_unstable();
     if keys.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(Claimed::All(0));
     }
     match way {
         Way::Optimistic => {
             copy(on, include_str!("copy_keys.sql"), encode::keys(&keys, today)).await?;
-            Ok(keys.into_iter().collect())
+            Ok(Claimed::All(keys.len()))
         }
         Way::Exact => {
             let keys: Vec<Uuid> = keys.into_iter().map(Uuid::from).collect();
             let statement = on.prepare_cached(include_str!("claim_keys.sql")).await?;
             let rows = on.query(&statement, &[&keys, &today]).await?;
-            Ok(rows.iter().map(|row| EventKey::from(row.get::<_, Uuid>(0))).collect())
+            let keys = rows.iter().map(|row| EventKey::from(row.get::<_, Uuid>(0)));
+            Ok(Claimed::Only(keys.collect()))
         }
     }
 }
@@ -401,58 +432,5 @@ impl Way {
             Self::Optimistic => "optimistic",
             Self::Exact => "exact",
         }
-    }
-}
-
-/// Whether the optimistic way is worth trying. After a conflict the next batches go the exact way,
-/// each further conflict doubling their number: copies in flight in another partition come in swarms.
-#[derive(Debug, Default)]
-struct Optimism {
-    exact_left: u32,
-    penalty: u32,
-}
-
-impl Optimism {
-    const PENALTY_MAX: u32 = 64;
-
-    fn way(&self, novelty: Novelty) -> Way {
-        if self.exact_left > 0 || novelty == Novelty::Doubtful {
-            return Way::Exact;
-        }
-        Way::Optimistic
-    }
-
-    fn disappoint(&mut self) {
-        self.penalty = (self.penalty * 2).clamp(4, Self::PENALTY_MAX);
-        self.exact_left = self.penalty;
-    }
-
-    fn learn(&mut self, way: Way) {
-        match way {
-            Way::Optimistic => self.penalty /= 2,
-            Way::Exact => self.exact_left = self.exact_left.saturating_sub(1),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_conflict_sends_the_next_batches_the_exact_way() {
-        let mut optimism = Optimism::default();
-        assert_eq!(optimism.way(Novelty::Likely), Way::Optimistic);
-        optimism.disappoint();
-        for _ in 0..4 {
-            assert_eq!(optimism.way(Novelty::Likely), Way::Exact);
-            optimism.learn(Way::Exact);
-        }
-        assert_eq!(optimism.way(Novelty::Likely), Way::Optimistic);
-    }
-
-    #[test]
-    fn doubt_goes_the_exact_way() {
-        assert_eq!(Optimism::default().way(Novelty::Doubtful), Way::Exact);
     }
 }
