@@ -20,10 +20,12 @@ initialise() {
   echo "include 'tallyman.conf'" >>"$1/postgresql.conf"
   settings >"$1/tallyman.conf"
   give_away
-  # The role owns its database and may make others (each test has its own), nothing more. The reader's rights are those
+  # The role owns its database, may make others (each test has its own) and ask for a checkpoint (a
+  # benchmark begins with one), nothing more. The reader's rights are those
   # of deploy/postgres/reader-role.sh; told in the template, they hold in every database that comes.
   "${unprivileged[@]}" "$bin/postgres" --single -D "$1" template1 <<END
 create role tallyman login createdb password '$(cat "$dir/password")'
+grant pg_checkpoint to tallyman
 create role tallyman_reader login password '$(cat "$dir/reader-password")'
 alter role tallyman_reader set default_transaction_read_only = on
 alter role tallyman_reader set statement_timeout = '15s'
