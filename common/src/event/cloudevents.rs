@@ -39,7 +39,7 @@ pub fn read<'a>(members: &Members<'a>, arrival: &Arrival<'_>) -> Result<Told<'a>
         user_id: column::user(user, within, arrival)?,
         object: match native::object_in(&data, "/data")? {
             Some(object) => Some(object),
-            None => subject.map(object_of).transpose()?.flatten(),
+            None => subject.and_then(object_of),
         },
         occurred_at: occurred,
         source: Some(column::source(required("source")?)?),
@@ -55,14 +55,15 @@ pub fn read<'a>(members: &Members<'a>, arrival: &Arrival<'_>) -> Result<Told<'a>
 }
 
 /// A subject `post/123` is an object; another one only context.
-fn object_of<'a>(subject: &Member<'a>) -> Result<Option<ToldObject<'a>>, InvalidEvent> {
-    let text = column::id(subject, "")?;
-    let Some((object_type, id)) = text.split_once('/') else { return Ok(None) };
-    if object_type.is_empty() || id.is_empty() || object_type.len() > column::TYPE_BYTES_MAX {
-        return Ok(None);
+fn object_of<'a>(subject: &Member<'a>) -> Option<ToldObject<'a>> {
+    let text = subject.value.scalar()?;
+    let (object_type, id) = text.split_once('/')?;
+    let is_fit = |text: &str, bytes_max| (1..=bytes_max).contains(&text.len());
+    if !is_fit(object_type, column::TYPE_BYTES_MAX) || !is_fit(id, column::ID_BYTES_MAX) {
+        return None;
     }
     let (object_type, id) = (object_type.to_owned(), id.to_owned());
-    Ok(Some(ToldObject { object_type: Cow::Owned(object_type), id: Cow::Owned(id) }))
+    Some(ToldObject { object_type: Cow::Owned(object_type), id: Cow::Owned(id) })
 }
 
 /// Data that is no object is kept under its own name.

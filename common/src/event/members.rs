@@ -42,6 +42,10 @@ impl<'a> Members<'a> {
         self.0.len()
     }
 
+    pub fn without(&self, is_unwanted: impl Fn(&Member<'_>) -> bool) -> Self {
+        Self(self.0.iter().filter(|it| !is_unwanted(it)).cloned().collect())
+    }
+
     /// The member of that name, unless it is null or an empty string: those count as absent.
     pub fn get(&self, name: &str) -> Option<&Member<'a>> {
         self.0.iter().find(|member| member.name == name).filter(|member| !member.value.is_absent())
@@ -223,22 +227,32 @@ pub fn write_text(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a Vec takes every byte");
 }
 
-/// The object's own text with nothing but quotes where values of `is_secret` were, among its members
-/// and those of its `properties`.
-pub fn blanked<'a>(object: &'a str, is_secret: impl Fn(&Member<'_>) -> bool) -> Cow<'a, str> {
-    let members = Members::of(object).map(|it| it.0).unwrap_or_default();
-    let given = members.iter().find(|it| it.name == "properties");
-    let given = given.and_then(|it| Members::of(it.value.0).ok()).map(|it| it.0);
-    let mut blanked = Cow::Borrowed(object);
-    let secrets = members.iter().chain(given.iter().flatten()).filter(|it| is_secret(it));
-    let at = |it: &Member<'a>| it.value.0.as_ptr() as usize - object.as_ptr() as usize;
-    let mut spans: Vec<_> = secrets.map(|it| at(it)..at(it) + it.value.0.len()).collect();
-    // From the end, so that what is before a span stays where it is.
-    spans.sort_unstable_by_key(|it| std::cmp::Reverse(it.start));
-    for span in spans {
-        blanked.to_mut().replace_range(span, "\"\"");
+/// The text around an object and its own, with nothing but quotes where values of `is_secret` were,
+/// among its members and those of its `properties`.
+pub fn blanked<'a>(text: &'a str, is_secret: impl Fn(&Member<'_>) -> bool) -> Cow<'a, str> {
+    let members = |text| Members::of(text).map(|it| it.0).unwrap_or_default();
+    let mut secrets = Vec::new();
+    for member in members(text::trimmed(text)) {
+        if is_secret(&member) {
+            secrets.push(member.value.0);
+        } else if member.name == "properties" {
+            let within = members(member.value.0);
+            secrets.extend(within.iter().filter(|it| is_secret(it)).map(|it| it.value.0));
+        }
     }
-    blanked
+    if secrets.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    // In their order: in one pass, however many there are.
+    let (mut out, mut from) = (String::with_capacity(text.len() + 2), 0);
+    for secret in secrets {
+        let at = secret.as_ptr() as usize - text.as_ptr() as usize;
+        out.push_str(&text[from..at]);
+        out.push_str("\"\"");
+        from = at + secret.len();
+    }
+    out.push_str(&text[from..]);
+    Cow::Owned(out)
 }
 
 /// Appends a member of an object that is being written, its value a string.

@@ -172,6 +172,20 @@ pub fn parse_shared(
     })
 }
 
+/// Under which id something was sent that is no event, where it can be told: its client knows it by that.
+pub fn given_id(format: Format<'_>, bytes: &[u8]) -> Option<String> {
+    let members = Members::of(text::trimmed(std::str::from_utf8(bytes).ok()?)).ok()?;
+    let id = match format {
+        Format::Auto | Format::Native => native::id_in(&members),
+        Format::Segment { .. } => members.get("messageId"),
+        Format::PostHog(_) => members.get("uuid"),
+        Format::Amplitude(_) => members.get("insert_id"),
+        Format::CloudEvent => members.get("id"),
+    };
+    let id = id?.value.scalar()?;
+    (id.len() <= ID_BYTES_MAX).then(|| id.into_owned())
+}
+
 /// The text of what is no event and yet kept, its credentials' values gone from it.
 pub fn blank_credentials<'a>(format: Format<'_>, bytes: &'a [u8]) -> Cow<'a, [u8]> {
     let Ok(text) = std::str::from_utf8(bytes) else { return Cow::Borrowed(bytes) };

@@ -21,6 +21,15 @@ enum Column {
 
 const COLUMNS: usize = Column::Context as usize + 1;
 
+/// The member that is the event's id.
+pub fn id_in<'m, 'a>(members: &'m Members<'a>) -> Option<&'m Member<'a>> {
+    let rank = |it: &Member<'a>| match place_of(&it.name) {
+        Some((Column::EventId, rank)) if !it.value.is_absent() => Some(rank),
+        _ => None,
+    };
+    members.iter().filter_map(|it| Some((rank(it)?, it))).min_by_key(|it| it.0).map(|it| it.1)
+}
+
 /// The column a member may become, and its rank among those that may: the lowest that is present wins.
 fn place_of(name: &str) -> Option<(Column, u8)> {
     Some(match name {

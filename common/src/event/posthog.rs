@@ -45,7 +45,7 @@ pub fn read<'a>(
         occurred_at: occurred.at.or_else(|| ago(members.get("offset")?, arrival)),
         source: None,
         session_id: session.and_then(|it| column::id(it, "").ok()),
-        properties: without_token(rest, &given).into(),
+        properties: members::splice(rest, Some(&given.without(is_token))).into(),
         context: context(members, &given, &occurred).into(),
         identity: Identity::EventId,
     };
@@ -75,18 +75,6 @@ fn ago(offset: &Member<'_>, arrival: &Arrival<'_>) -> Option<Timestamp> {
 /// PostHog's name for its key.
 pub fn is_token(member: &Member<'_>) -> bool {
     member.name == "token"
-}
-
-fn without_token<'m, 'a: 'm>(
-    rest: impl Iterator<Item = &'m Member<'a>>,
-    given: &'m Members<'a>,
-) -> String {
-    if !given.iter().any(is_token) {
-        return members::splice(rest, Some(given));
-    }
-    let kept = given.iter().filter(|it| !is_token(it));
-    let rest = rest.filter(|it| given.get(&it.name).is_none());
-    members::splice(rest.chain(kept), None)
 }
 
 /// Library and groups, which also stay among the properties; the options of the later protocol.

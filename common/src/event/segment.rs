@@ -43,9 +43,9 @@ pub fn read<'a>(
     let user_id = column::user(user_id, "", arrival)?;
     let occurred = occurred(members, skew, arrival)?;
 
-    let (given, within) = match call {
-        "identify" | "group" => (members.get("traits"), "/traits"),
-        _ => (members.get("properties"), "/properties"),
+    let (given, within, other) = match call {
+        "identify" | "group" => (members.get("traits"), "/traits", "properties"),
+        _ => (members.get("properties"), "/properties", "traits"),
     };
     let given = Members::of(given.map_or(Ok("{}"), column::object)?)?;
     let telling = members.iter().filter(|it| TELLING.contains(&&*it.name) && !it.value.is_absent());
@@ -61,7 +61,7 @@ pub fn read<'a>(
         source: library(&context),
         session_id,
         properties: members::splice(telling, Some(&given)).into(),
-        context: context_of(members, &context, &occurred).into(),
+        context: context_of(members, other, &context, &occurred).into(),
         identity: Identity::EventId,
     };
     told.name_by(occurred.told_by);
@@ -108,11 +108,16 @@ fn library<'a>(context: &Members<'a>) -> Option<Cow<'a, str>> {
     column::source_if_fit(library.get("name"))
 }
 
-/// What has no other place is context.
-fn context_of(members: &Members<'_>, given: &Members<'_>, occurred: &Occurred<'_, '_>) -> String {
+/// What has no other place is context; so is `other`, which calls of this kind do not have.
+fn context_of(
+    members: &Members<'_>,
+    other: &str,
+    given: &Members<'_>,
+    occurred: &Occurred<'_, '_>,
+) -> String {
     let user = members.get("userId").map_or("anonymousId", |_| "userId");
     let rest = members.iter().filter(|it| {
-        !TAKEN.contains(&&*it.name)
+        (!TAKEN.contains(&&*it.name) || it.name == other)
             && !TELLING.contains(&&*it.name)
             && it.name != user
             && !it.value.is_absent()

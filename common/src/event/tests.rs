@@ -215,6 +215,84 @@ fn what_is_no_event_at_all_is_named() {
 }
 
 #[test]
+fn what_is_no_event_is_known_by_the_id_it_was_sent_under() {
+    let posthog = Format::PostHog(Skew::told_by(None, Skew::TOLERANCE));
+    for (format, sent, id) in [
+        (Format::Auto, r#"{"id":5,"eventId":"e-1"}"#, Some("e-1")),
+        (Format::Auto, r#"{"eventId":"","message_id":"e-\u0031","type":[[]]}"#, Some("e-1")),
+        (Format::Auto, r#"{"eventId":12}"#, Some("12")),
+        (posthog, r#"{"messageId":"m","uuid":"u"}"#, Some("u")),
+        (posthog, r#"{"messageId":"m"}"#, None),
+        (Format::Auto, r#"{"eventId":{}}"#, None),
+        (Format::Auto, r#"{"type":"like"}"#, None),
+        (Format::Auto, "[]", None),
+        (Format::Auto, "no json", None),
+    ] {
+        assert_eq!(given_id(format, sent.as_bytes()).as_deref(), id, "{sent}");
+    }
+}
+
+#[test]
+fn what_is_kept_of_a_refused_event_has_no_credential_in_it() {
+    let posthog = Format::PostHog(Skew::told_by(None, Skew::TOLERANCE));
+    for (sent, kept) in [
+        (r#"{"api_key":"s","a":1}"#, r#"{"api_key":"","a":1}"#),
+        ("\u{feff} \n{\"token\": \"s\" } ", "\u{feff} \n{\"token\": \"\" } "),
+        (
+            r#"{"properties":{"token":"s"},"properties":{"n":[1],"token":"s"},"apiKey":1}"#,
+            r#"{"properties":{"token":""},"properties":{"n":[1],"token":""},"apiKey":""}"#,
+        ),
+        (r#"["s"]"#, r#"["s"]"#),
+        ("{", "{"),
+    ] {
+        let found = blank_credentials(posthog, sent.as_bytes());
+        assert_eq!(std::str::from_utf8(&found).unwrap(), kept);
+    }
+    let others = br#"{"token":"no secret of Segment's","writeKey":"s"}"#;
+    let segment = Format::Segment { call: None, skew: Skew::told_by(None, Skew::TOLERANCE) };
+    let found = blank_credentials(segment, others);
+    assert_eq!(&*found, br#"{"token":"no secret of Segment's","writeKey":""}"#);
+}
+
+#[test]
+fn what_a_call_does_not_usually_have_is_kept_too() {
+    let skew = Skew::told_by(None, Skew::TOLERANCE);
+    let arrival = Arrival {
+        received_at: now(),
+        now: now(),
+        source: "http",
+        user: None,
+        bytes_max: EVENT_BYTES_MAX,
+    };
+    let read = |format, text: &str| {
+        parse_as(format, text.as_bytes(), &arrival, || "unnamed-1".into()).unwrap()
+    };
+    let call = |kind: &str| {
+        let text = format!(
+            r#"{{"type":"{kind}","event":"e","userId":"u","traits":{{"t":1}},"properties":{{"p":2}}}}"#
+        );
+        let event = read(Format::Segment { call: None, skew }, &text);
+        (value(&event.properties), value(&event.context))
+    };
+    assert_eq!(call("track"), (json!({"p": 2}), json!({"traits": {"t": 1}})));
+    assert_eq!(call("identify"), (json!({"t": 1}), json!({"properties": {"p": 2}})));
+
+    let subject = "x".repeat(ID_BYTES_MAX + 1);
+    for subject in [subject.clone(), format!("post/{subject}")] {
+        let text = json!({
+            "specversion": "1.0", "id": "a", "source": "/s", "type": "t", "subject": subject,
+            "data": {"userId": "u"},
+        });
+        let event = read(Format::CloudEvent, &text.to_string());
+        assert_eq!((event.object, &value(&event.context)["subject"]), (None, &json!(subject)));
+    }
+
+    let text = r#"{"event":"e","distinct_id":"u","a":1,"properties":{"token":"s","a":null}}"#;
+    let event = read(Format::PostHog(skew), text);
+    assert_eq!(&*event.properties, r#"{"a":null}"#);
+}
+
+#[test]
 fn one_byte_more_than_the_limit_is_refused() {
     let arrival = Arrival {
         received_at: now(),

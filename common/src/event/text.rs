@@ -18,7 +18,7 @@ pub fn read(bytes: &[u8], bytes_max: usize) -> Result<Cow<'_, str>, InvalidEvent
     }
     let text = std::str::from_utf8(bytes)
         .map_err(|error| InvalidEvent::InvalidUtf8 { at: error.valid_up_to() })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_matches(WHITESPACE);
+    let text = trimmed(text);
     if text.is_empty() {
         return Err(InvalidEvent::Empty);
     }
@@ -27,6 +27,11 @@ pub fn read(bytes: &[u8], bytes_max: usize) -> Result<Cow<'_, str>, InvalidEvent
     }
     must_be_json(text)?; // While the line numbers in its message still fit what was sent.
     Ok(Cow::Owned(minified(text)))
+}
+
+/// Without the byte order mark and the whitespace around it.
+pub fn trimmed(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text).trim_matches(WHITESPACE)
 }
 
 pub fn must_be_json(text: &str) -> Result<(), InvalidEvent> {

@@ -50,6 +50,9 @@ pub enum HeaderError {
     Missing(&'static str, String),
 }
 
+/// The names of the columns fit into this, and what is blank before them.
+pub const HEADER_BYTES_MAX: usize = 256 << 10;
+
 /// Why a row is no event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {

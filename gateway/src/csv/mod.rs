@@ -4,4 +4,4 @@ mod cells;
 mod columns;
 
 pub use self::cells::{Cells, Cut, Cutter, Mark, guess_delimiter};
-pub use self::columns::{Column, Columns, HeaderError, Override, RowError};
+pub use self::columns::{Column, Columns, HEADER_BYTES_MAX, HeaderError, Override, RowError};

@@ -10,8 +10,6 @@ use bytes::Bytes;
 use common::event::{self, Arrival, EVENT_BYTES_MAX, Event, InvalidEvent, REWRITE_BYTES_MAX};
 use common::kafka::{Delivery, PublishError};
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tracing::error;
 
 use super::Gateway;
@@ -84,7 +82,9 @@ impl Gateway {
         // Held until the answer: until then librdkafka has its own copy of the events.
         let mut share = self.budget.share();
         let bytes = self.read(door, head, body, &mut share).await?;
-        let submission = door.open(head, &bytes, known.as_ref(), self.clock_skew)?;
+        let submission = door
+            .open(head, &bytes, known.as_ref(), self.clock_skew)
+            .inspect_err(|_| *surface = door.surface_of(&bytes))?;
         *surface = submission.surface;
         let caller = match known {
             Some(caller) => caller,
@@ -315,7 +315,10 @@ fn judge(
         }
         Err(invalid) => reason(&invalid, submission.shape, index),
     };
-    Ok(Err(Refused { event_id: given_id(bytes), reason: located(reason) }))
+    Ok(Err(Refused {
+        event_id: event::given_id(submission.format, bytes),
+        reason: located(reason),
+    }))
 }
 
 /// Leaves the canonical form in `canonical`. It may be larger than what was sent, and what the
@@ -389,39 +392,5 @@ fn retry_reason(error: &PublishError) -> (&'static str, &'static str) {
             "broker_refused",
             "Kafka did not take the event, the operators are told; send it again with this eventId",
         ),
-    }
-}
-
-/// Under which id a rejected event was sent, when it can be told: the client knows it by that.
-fn given_id(bytes: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Given<'a> {
-        #[serde(
-            borrow,
-            alias = "eventId",
-            alias = "event_id",
-            alias = "messageId",
-            alias = "uuid",
-            alias = "insert_id"
-        )]
-        id: &'a RawValue,
-    }
-    const ID_BYTES_MAX: usize = 256;
-    let given = serde_json::from_slice::<Given<'_>>(bytes).ok()?;
-    let id: String = serde_json::from_str(given.id.get()).ok()?;
-    (id.len() <= ID_BYTES_MAX).then_some(id)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rejected_event_is_named_by_the_id_it_was_sent_under() {
-        assert_eq!(given_id(br#"{"eventId":"e-1"}"#).as_deref(), Some("e-1"));
-        assert_eq!(given_id(br#"{"uuid":"e-\u0031","type":[[]]}"#).as_deref(), Some("e-1"));
-        for unnamed in [&br#"{"eventId":{}}"#[..], br#"{"type":"like"}"#, b"[]", b"no json"] {
-            assert_eq!(given_id(unnamed), None);
-        }
     }
 }

@@ -8,10 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{Position, RowCutter, RowReader};
 use super::source::Source;
-use crate::csv::{Columns, HeaderError, Override, guess_delimiter};
-
-/// The names of the columns fit into this, and what is blank before them.
-const HEADER_BYTES_MAX: u64 = 256 << 10;
+use crate::csv::{Columns, HEADER_BYTES_MAX, HeaderError, Override, guess_delimiter};
 
 /// What somebody asks for besides the file; what is left out is guessed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,11 +90,12 @@ impl Plan {
         let delimiter = settings.delimiter.unwrap_or_else(|| guess_delimiter(&beginning));
         let cutter = RowCutter::table(delimiter);
         // Compressed, a first row without an end may be a thousand times its file.
-        let beginning = source.read_from(0, &Arc::default())?.take(HEADER_BYTES_MAX);
+        let bytes_max = HEADER_BYTES_MAX as u64;
+        let beginning = source.read_from(0, &Arc::default())?.take(bytes_max);
         let mut rows = RowReader::new(beginning, cutter, Position::default());
         let header = rows.header()?.ok_or(HeaderError::Empty)?;
         let row = header.rows().next().ok_or(HeaderError::Empty)?;
-        if row.is_too_long() || header.end.byte >= HEADER_BYTES_MAX {
+        if row.is_too_long() || header.end.byte >= bytes_max {
             return Err(HeaderError::TooLong.into());
         }
         let columns = Columns::of(row.cells(), &settings.overrides, user.is_some())?;

@@ -188,6 +188,11 @@ async fn amplitude_is_answered_by_the_code_in_the_body() {
         assert_eq!((refused.status, &refused.json["code"]), (code, &json!(code)), "{body}");
         assert!(refused.json["error"].is_string());
     }
+    let many = json!({"api_key": gateway.write_key, "events": vec![json!({}); 2_001]}).to_string();
+    for path in ["/2/httpapi", "/batch"] {
+        let refused = post(&gateway, path, many.clone()).await;
+        assert_eq!((refused.status, &refused.json["code"]), (413, &json!(413)), "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

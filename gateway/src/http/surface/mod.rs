@@ -130,6 +130,14 @@ impl Door {
         }
     }
 
+    /// Whose words a body was in that could not be opened.
+    pub fn surface_of(self, body: &[u8]) -> Surface {
+        match self {
+            Self::PostHog => posthog::surface_of(body),
+            _ => self.surface(),
+        }
+    }
+
     /// Refuses by the head alone what would be read in vain. Compatibility clients say nothing in
     /// it that can be relied on.
     pub fn check(self, head: &Parts) -> Result<(), ApiError> {

@@ -41,6 +41,10 @@ struct Body<'a> {
 }
 
 impl Body<'_> {
+    fn is_amplitudes(&self) -> bool {
+        self.batch.is_none() && self.events.is_some()
+    }
+
     /// Browsers put it among the properties.
     fn key(&self) -> Option<Cow<'static, str>> {
         let in_properties = || {
@@ -56,7 +60,7 @@ pub fn open(body: &[u8], tolerance: SignedDuration) -> Result<Submission<'_>, Ap
         return open_array(body, tolerance);
     }
     let sent: Body<'_> = read(body)?;
-    if sent.batch.is_none() && sent.events.is_some() {
+    if sent.is_amplitudes() {
         return amplitude::open(body, tolerance);
     }
     let (events, shape) = match sent.batch {
@@ -65,6 +69,14 @@ pub fn open(body: &[u8], tolerance: SignedDuration) -> Result<Submission<'_>, Ap
     };
     let skew = Skew::told_by(sent.sent_at.map(RawValue::get), tolerance);
     Ok(submission(Surface::PostHog, skew, events, shape, sent.key()))
+}
+
+/// Whose a body is that could not be opened.
+pub fn surface_of(body: &[u8]) -> Surface {
+    match read::<Body<'_>>(body) {
+        Ok(sent) if sent.is_amplitudes() => Surface::Amplitude,
+        _ => Surface::PostHog,
+    }
 }
 
 fn open_array(body: &[u8], tolerance: SignedDuration) -> Result<Submission<'_>, ApiError> {
@@ -156,7 +168,10 @@ pub fn answer_v1(verdicts: &Verdicts) -> Response {
         if let Some(reason) = &verdict.reason {
             told["details"] = Value::from(format!("{}: {}", reason.code, reason.detail));
         }
-        results.insert(uuid.clone(), told);
+        // Of two with one uuid the one to be sent again decides: it is not stored yet.
+        if results.get(uuid).is_none_or(|before| before["result"] != "retry") {
+            results.insert(uuid.clone(), told);
+        }
     }
     Json(json!({ "results": results })).into_response()
 }

@@ -3,11 +3,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::super::body::DECOMPRESSED_BYTES_MAX;
 use super::super::error::ApiError;
 use super::super::split::EVENTS_MAX;
 use super::super::verdict::Reason;
 use super::Events;
-use crate::csv::{Cells, Columns, Cut, Cutter, Mark, RowError, guess_delimiter};
+use crate::csv::{
+    Cells, Columns, Cut, Cutter, HEADER_BYTES_MAX, HeaderError, Mark, RowError, guess_delimiter,
+};
 
 /// Where the rows of a submission stand, and which of them are none.
 #[derive(Debug, Default)]
@@ -38,10 +41,17 @@ pub fn open(body: &[u8], is_user_known: bool) -> Result<(Events<'_>, Table), Api
     if rows.next().is_none() {
         return Err(ApiError::EmptyBody);
     }
-    let columns = Columns::of(rows.cells(), &[], is_user_known).map_err(|error| {
-        ApiError::Unreadable { code: "invalid_header", pointer: "", detail: error.to_string() }
-    })?;
+    let invalid_header = |error: HeaderError| ApiError::Unreadable {
+        code: "invalid_header",
+        pointer: "",
+        detail: error.to_string(),
+    };
+    if body.len() - rows.unread.len() > HEADER_BYTES_MAX {
+        return Err(invalid_header(HeaderError::TooLong));
+    }
+    let columns = Columns::of(rows.cells(), &[], is_user_known).map_err(invalid_header)?;
     let (mut events, mut table) = (Vec::new(), Table::default());
+    let mut json_bytes = 0;
     while let Some(line) = rows.next() {
         if events.len() == EVENTS_MAX {
             let more = 1 + std::iter::from_fn(|| rows.next()).count();
@@ -52,6 +62,11 @@ pub fn open(body: &[u8], is_user_known: bool) -> Result<(Events<'_>, Table), Api
         if let Err(error) = columns.write_json(rows.cells(), &mut json) {
             table.broken.insert(events.len(), error);
             json.clear();
+        }
+        // Each row repeats the names: a few long ones would make gigabytes of a small body.
+        json_bytes += json.len();
+        if json_bytes > DECOMPRESSED_BYTES_MAX {
+            return Err(ApiError::DecompressedTooLarge);
         }
         events.push(Cow::Owned(json));
     }
@@ -144,6 +159,13 @@ mod tests {
         for table in ["", "\n\n", "type,userId\n", "type,price\nlike,1\n"] {
             assert!(open(table.as_bytes(), false).is_err(), "{table}");
         }
+        let long = "x".repeat(HEADER_BYTES_MAX);
+        assert!(open(format!("type,userId,{long}\nlike,u,1\n").as_bytes(), false).is_err());
+        let wide = (0..100).map(|it| format!("{it}{}", "x".repeat(2_000))).collect::<Vec<_>>();
+        let row = format!("like,u{}\n", ",1".repeat(wide.len()));
+        let table = format!("type,userId,{}\n{}", wide.join(","), row.repeat(200));
+        let error = open(table.as_bytes(), false).err().unwrap();
+        assert!(matches!(error, ApiError::DecompressedTooLarge), "{error}");
         let many = |count| format!("type,userId\n{}", "like,u\n".repeat(count));
         assert_eq!(opened(&many(EVENTS_MAX)).0.len(), EVENTS_MAX);
         let error = open(many(EVENTS_MAX + 2).as_bytes(), false).err().unwrap();
