@@ -48,10 +48,7 @@ impl Archive {
             }
             return Err(StatsError::TooSlow.into());
         };
-        let (mut rows, as_of) = read?;
-        let limit = wanted.limit.unwrap_or(LIMIT_DEFAULT);
-        let has_more = rows.len() > limit;
-        rows.truncate(limit);
+        let ((rows, has_more), as_of) = read?;
         let last = rows.last().filter(|_| has_more);
         let next = last.map(|row| {
             Cursor { occurred_at: row.get("occurred_at"), src: row.get("src") }.encode()
@@ -60,13 +57,17 @@ impl Archive {
     }
 }
 
-/// One more than asked for, where there are more.
+/// A page ends early with the event that reaches this: a thousand of the largest ones are a gigabyte.
+const BYTES_MAX: usize = 16 << 20;
+const ROWS_AT_ONCE: i32 = 64;
+
+/// What a page takes, and whether there may be more.
 async fn rows(
     on: &deadpool_postgres::Transaction<'_>,
     wanted: &Wanted,
-) -> Result<Vec<Row>, tokio_postgres::Error> {
-    let limit = wanted.limit.unwrap_or(LIMIT_DEFAULT) + 1;
-    let mut found: Vec<Row> = Vec::new();
+) -> Result<(Vec<Row>, bool), tokio_postgres::Error> {
+    let limit = wanted.limit.unwrap_or(LIMIT_DEFAULT);
+    let (mut found, mut bytes) = (Vec::new(), 0);
     let mut behind = wanted.cursor.unwrap_or(Cursor { occurred_at: wanted.to, src: i64::MIN });
     if behind.occurred_at > wanted.to {
         behind = Cursor { occurred_at: wanted.to, src: i64::MIN };
@@ -78,7 +79,8 @@ async fn rows(
     let starts = LOOK_BACK.iter().map(|it| newest.saturating_sub(*it).unwrap_or(wanted.from));
     for from in starts.chain([wanted.from]) {
         let from = from.max(wanted.from);
-        let left = (limit - found.len()) as i64;
+        // One more, to know whether there are more.
+        let left = (limit + 1 - found.len()) as i64;
         let parameters: [&(dyn ToSql + Sync); 9] = [
             &from,
             &behind.occurred_at,
@@ -90,13 +92,27 @@ async fn rows(
             source,
             &left,
         ];
-        found.extend(on.query(&statement, &parameters).await?);
-        if found.len() == limit || from == wanted.from {
+        let portal = on.bind(&statement, &parameters).await?;
+        loop {
+            let rows = on.query_portal(&portal, ROWS_AT_ONCE).await?;
+            let is_last = rows.len() < ROWS_AT_ONCE as usize;
+            for row in rows {
+                if found.len() == limit || bytes > BYTES_MAX {
+                    return Ok((found, true));
+                }
+                bytes += row.raw_size_bytes();
+                found.push(row);
+            }
+            if is_last {
+                break;
+            }
+        }
+        if from == wanted.from {
             break;
         }
         behind = Cursor { occurred_at: from, src: i64::MIN };
     }
-    Ok(found)
+    Ok((found, false))
 }
 
 fn json(row: &Row) -> Box<RawValue> {

@@ -37,6 +37,8 @@ pub fn wanted(stream: Stream, query: &str) -> Result<Wanted, ApiError> {
     for (name, value) in pairs(query) {
         let filter = stream.filters().iter().position(|it| *it == name);
         match filter {
+            // An empty one counts as absent, as everywhere.
+            Some(_) if value.is_empty() => {}
             Some(at) => wanted.filter.0.push((at, value.into())),
             None if CURSORS.contains(&&*name) => {
                 wanted.cursor = Some(value).filter(|it| !it.is_empty());
@@ -86,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_message_passes_when_all_that_is_asked_for_is_so() {
-        let query = "type=like&userId=a%20b&api_key=k&cursor=c&verdict=accepted";
+        let query = "type=like&source=&userId=a%20b&api_key=k&cursor=c&verdict=accepted";
         let wanted = wanted(Stream::Events, query).unwrap();
         assert_eq!(wanted.cursor.as_deref(), Some("c"));
         assert!(wanted.filter.passes(&facets(["like", "a b", "post", "1", "s"])));

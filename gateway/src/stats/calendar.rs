@@ -111,49 +111,46 @@ impl Period {
     /// The range of the parameters; without one the last units up to now, this one included.
     pub fn read(params: &Params, unit: Unit, now: Timestamp) -> Result<Self, StatsError> {
         let zone = zone(params.text("tz").unwrap_or("UTC"))?;
-        let edge =
-            |name: &str| params.text(name).map(|text| instant(name, text, &zone)).transpose();
         let now = now.to_zoned(zone.clone());
         let whole = || {
-            let to = match edge("to")? {
+            let to = match edge(params, "to", &zone)? {
                 Some(to) => to,
                 None => unit.floor(&now).and_then(|it| unit.after(&it)).map_err(outside)?,
             };
-            let from = match edge("from")? {
+            let from = match edge(params, "from", &zone)? {
                 Some(from) => from,
                 None => to.checked_sub(unit.span(unit.default_count())).map_err(outside)?,
             };
             Ok::<_, StatsError>(Self { from, to })
         };
-        let period = whole()?;
-        if period.from >= period.to {
+        whole()?.checked()
+    }
+
+    fn checked(self) -> Result<Self, StatsError> {
+        if self.from >= self.to {
             return Err(unusable(format!(
                 "the range is empty: `from` ({}) is included, `to` ({}) is not",
-                rfc3339(&period.from),
-                rfc3339(&period.to)
+                rfc3339(&self.from),
+                rfc3339(&self.to)
             )));
         }
         // Midnight of the first day of 1970 was earlier in the east.
         let earliest = Timestamp::from_second(-86_400).expect("an instant");
-        if period.from.timestamp() < earliest || period.to.year() > 2_200 {
+        if self.from.timestamp() < earliest || self.to.year() > 2_200 {
             return Err(unusable("the range has to lie between 1970 and 2200"));
         }
-        Ok(period)
+        Ok(self)
     }
 
     /// The range of the parameters, as far as they give one.
     pub fn read_or_all(params: &Params, now: Timestamp) -> Result<Self, StatsError> {
-        let Self { from, to } = Self::all(now);
-        let (has_from, has_to) = (params.text("from").is_some(), params.text("to").is_some());
-        match (has_from, has_to) {
-            (false, false) => {
-                zone(params.text("tz").unwrap_or("UTC"))?;
-                Ok(Self { from, to })
-            }
-            (true, true) => Self::read(params, Unit::Day, now),
-            (true, false) => Ok(Self { from: Self::read(params, Unit::Day, now)?.from, to }),
-            (false, true) => Ok(Self { from, to: Self::read(params, Unit::Day, now)?.to }),
+        let zone = zone(params.text("tz").unwrap_or("UTC"))?;
+        let all = Self::all(now);
+        Self {
+            from: edge(params, "from", &zone)?.unwrap_or(all.from),
+            to: edge(params, "to", &zone)?.unwrap_or(all.to),
         }
+        .checked()
     }
 
     /// Everything there is; the same all day long.
@@ -285,6 +282,11 @@ fn offset(text: &str) -> Option<Offset> {
     Offset::from_seconds(sign * (hours * 3_600 + minutes * 60)).ok()
 }
 
+/// One end of the range, where the parameters give it.
+fn edge(params: &Params, name: &str, zone: &TimeZone) -> Result<Option<Zoned>, StatsError> {
+    params.text(name).map(|text| instant(name, text, zone)).transpose()
+}
+
 /// A date is the beginning of that day in the zone; a time without an offset is the zone's.
 fn instant(name: &str, text: &str, zone: &TimeZone) -> Result<Zoned, StatsError> {
     // A plus in a query is a blank; before a date's time there is a `T` or a blank.
@@ -331,6 +333,21 @@ mod tests {
     fn starts(query: &str, unit: Unit) -> Vec<String> {
         let buckets = Buckets::of(&period(query, unit).unwrap(), unit).unwrap();
         buckets.iter().map(|it| rfc3339(&it.start)).collect()
+    }
+
+    #[test]
+    fn one_end_of_a_range_says_nothing_of_the_other() {
+        let now = "2026-11-21T22:00:00Z".parse().unwrap();
+        let read = |query| {
+            let params = Params::read(query, &[&RANGE]).unwrap();
+            let period = Period::read_or_all(&params, now)?;
+            Ok::<_, StatsError>((rfc3339(&period.from), rfc3339(&period.to)))
+        };
+        let (start, end) = ("1970-01-01T00:00:00Z".to_owned(), "2026-11-24T00:00:00Z".to_owned());
+        let midnight = "2026-11-23T00:00:00+05:30".to_owned();
+        assert_eq!(read("tz=Asia/Kolkata&from=2026-11-23").unwrap(), (midnight, end));
+        assert_eq!(read("to=1970-01-20").unwrap(), (start, "1970-01-20T00:00:00Z".to_owned()));
+        assert!(read("from=2026-11-25").is_err() && read("to=1970-01-01").is_err());
     }
 
     #[test]

@@ -59,7 +59,7 @@ async fn counts(
             }
         })
     };
-    snapshot.cells(Facet::SlotFacts, &Plan::of(buckets).cut, &scope.kinds(), add_cut).await?;
+    snapshot.cells(Facet::SlotFacts, &Plan::across(buckets).cut, &scope.kinds(), add_cut).await?;
     let add_new = |slot: Slot, kind, body: &[u8]| {
         Facts::each(body, |fact| {
             add(buckets.place(i64::from(slot) * SLOT_US + i64::from(fact.us)), kind, 1);

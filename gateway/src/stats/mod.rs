@@ -106,8 +106,9 @@ struct Flight<'a> {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         let mut flights = self.stats.flights();
-        // The list's and this one.
-        if Arc::strong_count(&self.cell) == 2 {
+        // Let go of under the lock, or two that end together would each leave it to the other.
+        drop(std::mem::take(&mut self.cell));
+        if flights.get(&self.version).is_some_and(|it| Arc::strong_count(it) == 1) {
             flights.remove(&self.version);
         }
     }
@@ -174,11 +175,13 @@ impl Stats {
     async fn counted_now(&self, question: &Question) -> Option<Answer> {
         let Question::TopObjects(top) = question else { return None };
         let (object_type, event_type) = now::is_counted(top)?;
-        let counted = now::top(&self.cache.redis, object_type, event_type, top.limit).await;
+        let standing = now::Standing::read(&self.pool).await.ok()?;
+        let redis = &self.cache.redis;
+        let counted = now::top(redis, &standing, object_type, event_type, top.limit).await;
         let counted = counted.ok().flatten()?;
-        let now = Timestamp::now();
         let version = format!("{:x}", fingerprint(&format!("{counted:?}")));
-        Some(Answer { version, computed_at: now, json: dated(now, Top::of(counted)).into() })
+        let json = dated(standing.as_of, Top::of(counted)).into();
+        Some(Answer { version, computed_at: Timestamp::now(), json })
     }
 
     /// The answer's tag: what is asked, the generation of Postgres, and how far each source had come when

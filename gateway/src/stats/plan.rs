@@ -23,6 +23,16 @@ impl Plan {
         plan
     }
 
+    /// The same, where the edges between the units do not matter.
+    pub fn across(buckets: &Buckets) -> Self {
+        let mut plan = Self::default();
+        let mut edges = buckets.iter();
+        if let Some(first) = edges.next() {
+            plan.cover(first.from_us, edges.next_back().unwrap_or(first).to_us);
+        }
+        plan
+    }
+
     fn cover(&mut self, from_us: i64, to_us: i64) {
         let whole = ceiling(from_us, SLOT_US)..slot(to_us.div_euclid(SLOT_US));
         if whole.start > whole.end {

@@ -1,6 +1,7 @@
 //! Statistics and stored events over HTTP: who may ask, what is refused, what is kept. That answers are right is
 //! tested with a processor, in `tests/tests/system/statistics.rs`.
 
+use fred::prelude::{HashesInterface, SortedSetsInterface};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -183,6 +184,48 @@ async fn pages_hold_every_event_once_newest_first() {
     );
     let none = world.get("/api/events?objectType=post&objectId=999").await.json;
     assert_eq!(none["events"].as_array().unwrap().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_answer_only_where_they_are_no_less_than_postgres_statistics() {
+    let world = World::new(&[]).await;
+    let redis = world.tallyman.redis().await;
+    let counted = [("epoch", "0-1"), ("state", "live"), ("1", "10")];
+    let _: () = redis.hset("tm:counters", counted.to_vec()).await.unwrap();
+    let _: () = redis
+        .zadd("top_posts", None, None, false, false, vec![(2.0, "post:a"), (1.0, "post:b")])
+        .await
+        .unwrap();
+    let count = async || {
+        let top = world.get("/api/stats/top-objects?type=like&objectType=post").await;
+        assert_eq!(top.status, 200);
+        top.json["items"][0]["count"].as_u64()
+    };
+    assert_eq!(count().await, Some(2));
+    for (field, behind, level) in
+        [("epoch", "7-1", "0-1"), ("state", "building", "live"), ("1", "9", "10")]
+    {
+        let _: () = redis.hset("tm:counters", (field, behind)).await.unwrap();
+        assert_eq!(count().await, None, "{field}: Postgres answers, which has none");
+        let _: () = redis.hset("tm:counters", (field, level)).await.unwrap();
+        assert_eq!(count().await, Some(2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_large_events_ends_early_and_says_where_the_next_begins() {
+    let world = World::new(&[]).await;
+    world.store("2026-03-01", "ann", 40).await;
+    let large = "update events set properties = jsonb_build_object('text', repeat('x', 1000000))";
+    world.tallyman.execute(large).await;
+    let (mut pages, mut path) = (Vec::new(), "/api/events?limit=1000".to_owned());
+    loop {
+        let page = world.get(&path).await.json;
+        pages.push(page["events"].as_array().unwrap().len());
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/api/events?limit=1000&cursor={next}");
+    }
+    assert_eq!(pages, [17, 17, 6]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
