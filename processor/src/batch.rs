@@ -219,7 +219,7 @@ fn decode(
             pointer: String::new(),
         });
     }
-    let received_at = Timestamp::from_millisecond(record.timestamp_ms).unwrap_or(now);
+    let received_at = received_at(record, now);
     let surface = record.headers.text("surface");
     let arrival = Arrival {
         received_at,
@@ -265,11 +265,18 @@ fn unnamed(source: &Source, offset: i64) -> String {
     format!("{topic}/{}/{partition}/{offset}", source.incarnation)
 }
 
+/// The record's time. Without one it has -1 or 0; one before 1970 is a producer's mistake, and some of
+/// them fit no column.
+fn received_at(record: &Record, now: Timestamp) -> Timestamp {
+    let told = Timestamp::from_millisecond(record.timestamp_ms).ok();
+    told.filter(|_| record.timestamp_ms > 0).unwrap_or(now)
+}
+
 fn dead_letter(record: &Record, reason: Reason) -> DeadLetter {
     DeadLetter {
         id: None,
         offset: record.offset,
-        received_at: Timestamp::from_millisecond(record.timestamp_ms).unwrap_or_default(),
+        received_at: received_at(record, Timestamp::now()),
         key: record.key.clone(),
         value: record.value.clone(),
         headers: record.headers.clone(),
@@ -309,5 +316,30 @@ impl Judged {
             stored: self.stored.iter().filter(|it| it.offset >= offset).cloned().collect(),
             dead: self.dead.iter().filter(|it| it.offset >= offset).cloned().collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_without_a_usable_time_arrives_now() {
+        let now = Timestamp::now();
+        let record = |timestamp_ms| Record {
+            offset: 0,
+            timestamp_ms,
+            key: None,
+            value: None,
+            headers: Headers::default(),
+        };
+        // Without a time; a date that fits no column; none at all.
+        for unusable in [-1, 0, -300_000_000_000_000, i64::MIN, i64::MAX] {
+            assert_eq!(received_at(&record(unusable), now), now, "{unusable}");
+        }
+        assert_eq!(
+            received_at(&record(1_767_323_045_678), now).as_millisecond(),
+            1_767_323_045_678
+        );
     }
 }

@@ -11,7 +11,6 @@ pub mod generation;
 pub mod judge;
 mod lag;
 pub mod metrics;
-mod optimism;
 pub mod partition;
 pub mod pipeline;
 mod reminder;

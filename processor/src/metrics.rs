@@ -14,7 +14,8 @@ metrics! {
         dead_letters_total: IntCounterVec["code"],
         /// Offsets without a record: control records and aborted transactions.
         offsets_skipped_total: IntCounter,
-        /// Duplicates by who recognised them: the batch itself, Redis, a look-up, the judge.
+        /// Duplicates by who recognised them: the batch itself, what was stored last, Redis, a look-up, the
+        /// judge.
         duplicates_total: IntCounterVec["tier"],
         /// Batches judged, by way: optimistic, or exact.
         batches_judged_total: IntCounterVec["way"],

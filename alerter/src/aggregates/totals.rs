@@ -315,10 +315,12 @@ impl Totals {
     /// Says the last word of what is sealed and takes it out of the state. A window of a size that
     /// is no longer asked for has none: it is not complete.
     fn forget_left(&mut self, changes: &mut Changes) {
+        // As much as could be sealed anew: else what is sealed to save memory would stay in it under load.
+        let most = 2 * changes.states.len() + TOLD_MAX;
         while let Some((span, group)) = self.leaving.front_mut() {
             let is_wanted = self.plan.sizes_ms.contains(&span.size_ms());
             while let Some(key) = group.totals.keys().next().cloned() {
-                if changes.states.len() >= TOLD_MAX {
+                if changes.states.len() >= most {
                     return;
                 }
                 let mut total = group.totals.remove(&key).expect("the key was just there");

@@ -310,6 +310,18 @@ fn a_crowd_of_windows_is_told_in_several_transactions() {
 }
 
 #[test]
+fn what_is_sealed_to_save_memory_leaves_it_however_much_comes() {
+    let mut bench = Bench::new(Plan { bytes_max: 1, ..plan(&[MINUTE_MS]) }, &[Grouping::Object]);
+    let crowd = TOLD_MAX as u32 + 5;
+    for minute in 0..3 {
+        let at_ms = START_MS + minute * MINUTE_MS;
+        bench.batch(&(0..crowd).map(|post| deed(1, post, at_ms)).collect::<Vec<_>>());
+    }
+    let left = bench.totals.leaving.iter().map(|(_, group)| group.totals.len()).sum::<usize>();
+    assert!(left <= TOLD_MAX, "{left} windows are still there");
+}
+
+#[test]
 fn a_size_that_is_no_longer_asked_for_is_forgotten_without_a_word() {
     let mut bench = Bench::new(plan(&[MINUTE_MS, 3_600_000]), &[Grouping::Type]);
     bench.batch(&[deed(1, 1, START_MS)]);

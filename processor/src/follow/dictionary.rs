@@ -8,16 +8,14 @@ use bytes::Bytes;
 use common::failpoint::kill_point;
 use deadpool_postgres::{Object, Transaction};
 use hashbrown::{HashMap, HashSet};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error as PgError, Row};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::FollowError;
 use super::digest::{Coded, Digest, END, Names, SEED};
 use crate::copy::copy;
 use crate::generation::Generation;
-use crate::optimism::Optimism;
 
 /// The dictionaries of this installation, shared by all sources of this process.
 pub struct Dictionaries {
@@ -82,8 +80,8 @@ struct Dictionary {
     generation: Generation,
     known: Mutex<Known>,
     /// Who asks Postgres: sources meet the same new names at the same time, and what one learns the others
-    /// need not ask. With it, whether what is not remembered here is taken for new.
-    asking: tokio::sync::Mutex<Optimism>,
+    /// need not ask.
+    asking: tokio::sync::Mutex<()>,
 }
 
 impl Dictionary {
@@ -99,13 +97,13 @@ impl Dictionary {
         if missing.is_empty() {
             return Ok(numbers);
         }
-        let mut optimism = self.asking.lock().await;
+        let _turn = self.asking.lock().await;
         let mut found = self.known().learnt_meanwhile(generation, &mut missing);
         if !missing.is_empty() {
             // Sorted, they are neighbours in the index.
             let mut wanted: Vec<Name<'_>> = missing.into_iter().collect();
             wanted.sort_unstable_by_key(|(_, name)| *name);
-            let entries = self.number(client, &wanted, &mut optimism).await?;
+            let entries = self.number(client, &wanted).await?;
             if self.generation.current() == generation {
                 self.known().learn(generation, &entries);
             }
@@ -118,41 +116,17 @@ impl Dictionary {
         Ok(numbers)
     }
 
-    /// Where most names are new, looking for them costs as much as entering them (measured): as long as all
-    /// of them were, it is not done.
+    /// One process at a time: what has no number then is new, and COPY takes it for three quarters of what an
+    /// insert costs (measured).
     async fn number(
         &self,
         client: &mut Object,
         wanted: &[Name<'_>],
-        optimism: &mut Optimism,
     ) -> Result<Vec<(Key, u32)>, FollowError> {
-        if optimism.is_justified() {
-            let entered = self.number_in_turn(client, wanted, false).await;
-            match entered.as_ref().err().and_then(PgError::code) {
-                Some(&SqlState::UNIQUE_VIOLATION) => optimism.disappoint(),
-                _ => {
-                    optimism.confirm();
-                    return Ok(entered?);
-                }
-            }
-        }
-        let entries = self.number_in_turn(client, wanted, true).await?;
-        optimism.wait();
-        Ok(entries)
-    }
-
-    /// One process at a time: what has no number then is new, and COPY takes it for three quarters of what an
-    /// insert costs (measured). `looks`: whether names may have one already.
-    async fn number_in_turn(
-        &self,
-        client: &mut Object,
-        wanted: &[Name<'_>],
-        looks: bool,
-    ) -> Result<Vec<(Key, u32)>, PgError> {
         let transaction = client.transaction().await?;
         let lock = transaction.prepare_cached(include_str!("lock_names.sql")).await?;
         transaction.execute(&lock, &[&self.table]).await?;
-        let mut entries = if looks { self.find(&transaction, wanted).await? } else { Vec::new() };
+        let mut entries = self.find(&transaction, wanted).await?;
         let found: HashSet<Key> = entries.iter().map(|it| it.0).collect();
         let new: Vec<_> = wanted.iter().copied().filter(|it| !found.contains(&it.0)).collect();
         if !new.is_empty() {
@@ -167,7 +141,7 @@ impl Dictionary {
         &self,
         on: &Transaction<'_>,
         wanted: &[Name<'_>],
-    ) -> Result<Vec<(Key, u32)>, PgError> {
+    ) -> Result<Vec<(Key, u32)>, FollowError> {
         let mut columns = vec![Vec::with_capacity(wanted.len()); self.columns.len()];
         for (_, name) in wanted {
             let parts = name.split_terminator(END);
@@ -185,7 +159,7 @@ impl Dictionary {
         &self,
         on: &Transaction<'_>,
         new: &[Name<'_>],
-    ) -> Result<Vec<(Key, u32)>, PgError> {
+    ) -> Result<Vec<(Key, u32)>, FollowError> {
         let draw = on.prepare_cached(include_str!("draw_numbers.sql")).await?;
         let count = new.len() as i32;
         let last: i32 = on.query_one(&draw, &[&self.table, &count]).await?.get(0);

@@ -83,7 +83,7 @@ impl<'a> Rebuild<'a> {
         let written = self.write_counts(snapshot).await?;
         self.write_days(snapshot).await?;
         for top in &self.tops {
-            self.unless_superseded("RENAME", vec![self.beside(top), top.clone()]).await?;
+            self.unless_superseded("RENAME", vec![self.beside(top), top.clone()], []).await?;
         }
         self.delete_unknown().await?;
         self.go_live(snapshot).await?;
@@ -92,10 +92,17 @@ impl<'a> Rebuild<'a> {
     }
 
     /// The lock is Postgres': who lost it without noticing must not undo what the next rebuild writes.
-    async fn unless_superseded(&self, command: &str, keys: Vec<String>) -> anyhow::Result<()> {
+    async fn unless_superseded(
+        &self,
+        command: &str,
+        keys: Vec<String>,
+        values: impl IntoIterator<Item = i64>,
+    ) -> anyhow::Result<()> {
         let script = Script::from_lua(include_str!("unless_superseded.lua"));
         let keys: Vec<_> = [keys::COUNTERS.to_owned()].into_iter().chain(keys).collect();
-        let args = vec![self.epoch.clone(), command.to_owned()];
+        let values = values.into_iter().map(|it| it.to_string());
+        let args: Vec<_> =
+            [self.epoch.clone(), command.to_owned()].into_iter().chain(values).collect();
         let done: i64 = script.evalsha_with_reload(self.redis, keys, args).await?;
         anyhow::ensure!(done == 1, SUPERSEDED);
         Ok(())
@@ -114,19 +121,21 @@ impl<'a> Rebuild<'a> {
         let mut written = 0;
         while let Some(chunk) = rows.try_next().await? {
             let pipeline = self.redis.pipeline();
+            let (mut counters, mut counts) = (Vec::new(), Vec::new());
             for row in &chunk {
                 let (object_type, id, action): (&str, &str, &str) =
                     (row.get(0), row.get(1), row.get(2));
                 let count: i64 = row.get(3);
                 let top = keys::top(object_type, action);
                 let member = (count as f64, keys::member(object_type, id));
-                let counter = keys::counter(object_type, id, action);
-                pipeline.set::<(), _, _>(counter, count, None, None, false).await?;
+                counters.push(keys::counter(object_type, id, action));
+                counts.push(count);
                 let beside = self.beside(&top);
                 pipeline.zadd::<(), _, _>(beside, None, None, false, false, member).await?;
                 self.tops.insert(top);
             }
-            pipeline.all::<()>().await.context("write a chunk of counters")?;
+            pipeline.all::<()>().await.context("write a chunk of sorted sets")?;
+            self.unless_superseded("MSET", counters, counts).await?;
             written += chunk.len();
         }
         Ok(written)
@@ -136,7 +145,7 @@ impl<'a> Rebuild<'a> {
         for row in snapshot.query("select day, users from daily_active", &[]).await? {
             let (day, users): (Date, i64) = (row.get(0), row.get(1));
             let key = keys::daily_users(day);
-            self.redis.set::<(), _, _>(key.clone(), users, None, None, false).await?;
+            self.unless_superseded("MSET", vec![key.clone()], [users]).await?;
             self.days.insert(key);
         }
         Ok(())
@@ -156,7 +165,7 @@ impl<'a> Rebuild<'a> {
             let mut doomed: Vec<String> = named.into_iter().filter(|key| !known(key)).collect();
             doomed.extend(self.unknown_counters(counters).await?);
             if !doomed.is_empty() {
-                self.unless_superseded("DEL", doomed).await?;
+                self.unless_superseded("DEL", doomed, []).await?;
             }
             if cursor == "0" {
                 return Ok(());

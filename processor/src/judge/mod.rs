@@ -28,7 +28,6 @@ use crate::batch::{Batch, Candidate, DeadLetter, Judged, Source};
 use crate::copy::copy;
 use crate::dedup::Novelty;
 use crate::metrics::{ProcessorMetrics, outcome};
-use crate::optimism::Optimism;
 
 /// Two ways to the same outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,10 +107,7 @@ impl Judge {
         novelty: Novelty,
     ) -> Result<Verdict, JudgeError> {
         kill_point("before_judge_begin");
-        let mut way = match novelty {
-            Novelty::Likely if self.optimism.is_justified() => Way::Optimistic,
-            Novelty::Likely | Novelty::Doubtful => Way::Exact,
-        };
+        let mut way = self.optimism.way(novelty);
         let started = Instant::now();
         let mut leaves_added = false;
         loop {
@@ -120,10 +116,7 @@ impl Judge {
             }
             match self.attempt(batch, way).await {
                 Ok(decision) => {
-                    match way {
-                        Way::Optimistic => self.optimism.confirm(),
-                        Way::Exact => self.optimism.wait(),
-                    }
+                    self.optimism.learn(way);
                     self.metrics.batches_judged_total.with_label_values(&[way.label()]).inc();
                     return Ok(self.conclude(batch, decision, started));
                 }
@@ -432,5 +425,58 @@ impl Way {
             Self::Optimistic => "optimistic",
             Self::Exact => "exact",
         }
+    }
+}
+
+/// Whether the optimistic way is worth trying. After a conflict the next batches go the exact way,
+/// each further conflict doubling their number: copies in flight in another partition come in swarms.
+#[derive(Debug, Default)]
+struct Optimism {
+    exact_left: u32,
+    penalty: u32,
+}
+
+impl Optimism {
+    const PENALTY_MAX: u32 = 64;
+
+    fn way(&self, novelty: Novelty) -> Way {
+        if self.exact_left > 0 || novelty == Novelty::Doubtful {
+            return Way::Exact;
+        }
+        Way::Optimistic
+    }
+
+    fn disappoint(&mut self) {
+        self.penalty = (self.penalty * 2).clamp(4, Self::PENALTY_MAX);
+        self.exact_left = self.penalty;
+    }
+
+    fn learn(&mut self, way: Way) {
+        match way {
+            Way::Optimistic => self.penalty /= 2,
+            Way::Exact => self.exact_left = self.exact_left.saturating_sub(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conflict_sends_the_next_batches_the_exact_way() {
+        let mut optimism = Optimism::default();
+        assert_eq!(optimism.way(Novelty::Likely), Way::Optimistic);
+        optimism.disappoint();
+        for _ in 0..4 {
+            assert_eq!(optimism.way(Novelty::Likely), Way::Exact);
+            optimism.learn(Way::Exact);
+        }
+        assert_eq!(optimism.way(Novelty::Likely), Way::Optimistic);
+    }
+
+    #[test]
+    fn doubt_goes_the_exact_way() {
+        assert_eq!(Optimism::default().way(Novelty::Doubtful), Way::Exact);
     }
 }
