@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use common::config::{DaemonConfig, KafkaConfig, PostgresConfig};
+use common::config::{DaemonConfig, KafkaConfig, PostgresConfig, RedisConfig};
 use common::kafka::ReadLimits;
 
 use crate::aggregates::dimensions::Grouping;
@@ -49,6 +49,9 @@ pub struct Config {
     pub kafka: KafkaConfig,
     #[command(flatten)]
     pub postgres: PostgresConfig,
+    /// Taken so that one file can tell all three daemons where their servers are; this one asks no Redis.
+    #[command(flatten)]
+    pub redis: RedisConfig,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "ADMIN_LISTEN", default_value = "127.0.0.1:9102")]
     pub admin_listen: SocketAddr,
@@ -164,7 +167,7 @@ pub struct AggregateConfig {
     #[arg(long, env = "AGGREGATE_BY", value_delimiter = ',', default_value = "type")]
     pub aggregate_by: Vec<Grouping>,
     /// A window that nothing has changed for so many hours is forgotten; what comes later for it is
-    /// only counted, in the metric events_too_late_total.
+    /// only counted, in the metric alerter_events_too_late_total.
     #[arg(long, env = "AGGREGATE_KEEP_HOURS", default_value_t = 192,
           value_parser = clap::value_parser!(i64).range(1..=87_600))]
     pub aggregate_keep_hours: i64,

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 
 /// Exit code of a configuration that cannot be used (`EX_CONFIG` of sysexits.h).
@@ -166,8 +167,15 @@ pub fn load<C: CommandFactory + FromArgMatches>() -> Result<C, ExitCode> {
         eprintln!("error: {error:#}");
         ExitCode::from(EXIT_BAD_CONFIG)
     })?;
-    let matches = command.get_matches_from(args);
-    C::from_arg_matches(&matches).map_err(|error| error.exit())
+    let read = command.try_get_matches_from(args);
+    read.and_then(|matches| C::from_arg_matches(&matches)).map_err(|error| match error.kind() {
+        // Mostly a setting, from whichever of its sources: clap does not tell.
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
+            let _nobody_reads_it = error.print();
+            ExitCode::from(EXIT_BAD_CONFIG)
+        }
+        _ => error.exit(),
+    })
 }
 
 /// The effective value of every setting, secrets masked, as `name = value` lines.

@@ -46,7 +46,7 @@ load_ports() {
     default=${name#*:} name=${name%:*} variable=DEV_${name^^}_PORT
     if runs "$name"; then default=$(cat ".dev/ports/$name"); fi
     chosen=${!variable:-$default}
-    [[ $chosen =~ ^[1-9][0-9]{0,4}$ ]] || misuse "$variable=$chosen is not a port"
+    [[ $chosen =~ ^[1-9][0-9]{0,4}$ && $chosen -le 65535 ]] || misuse "$variable=$chosen is not a port"
     declare -g "${name}_port=$chosen"
   done
 }
@@ -60,7 +60,7 @@ claim_port() {
   if runs "$1"; then
     [ "$port" = "$(cat ".dev/ports/$1")" ] || fail "$1 runs on port $(cat ".dev/ports/$1"), not $port; ./dev down stops it"
   elif listening "$port"; then
-    fail "port $port for $1 is in use by another program; choose one: DEV_${1^^}_PORT=$((port + 10000)) ./dev up"
+    fail "port $port for $1 is in use by another program; choose one: DEV_${1^^}_PORT=$(((port + 10000) % 50000 + 1)) ./dev up"
   fi
   mkdir -p .dev/ports
   echo "$port" >".dev/ports/$1"

@@ -19,3 +19,10 @@ echo 'create_main_cluster = false' >$cluster
 
 apt-get update
 apt-get install -y --no-install-recommends "$@"
+
+# Enabled, these would take our ports after the next boot. What was there before is not among "$@".
+for package in "$@"; do
+  case $package in
+    redis-server | prometheus) [ ! -d /etc/systemd ] || systemctl disable --quiet "$package" || true ;;
+  esac
+done

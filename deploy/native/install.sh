@@ -144,4 +144,8 @@ find_rust() {
     # The toolchain that rust-toolchain.toml names, where it is not there yet; it tells its progress itself.
     if ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then rustup toolchain install; fi
   fi
+  local needed said
+  needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) said=$(cargo --version)
+  printf '%s\n' "$needed" "$(cut -d ' ' -f 2 <<<"$said")" | sort -CV ||
+    fail "Rust $needed or newer is needed (rustup update stable); this is: $said"
 }

@@ -27,6 +27,7 @@ configure() {
   settings "$dir/data" "$(free_port)" >"$dir/server.properties"
   local agent=() agents=("$jars"/jmx_prometheus_javaagent-*.jar)
   if [ -n "${KAFKA_JMX_EXPORTER_PORT-}" ]; then
+    if listening "$KAFKA_JMX_EXPORTER_PORT"; then die "port $KAFKA_JMX_EXPORTER_PORT (KAFKA_JMX_EXPORTER_PORT) is in use"; fi
     # A copy beside the server's files: the server may not be let into this folder.
     cp "$native/../grafana/kafka-jmx.yml" "$dir/kafka-jmx.yml"
     agent=("-javaagent:${agents[0]}=127.0.0.1:$KAFKA_JMX_EXPORTER_PORT:$dir/kafka-jmx.yml")

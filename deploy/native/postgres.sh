@@ -6,8 +6,9 @@
 
 # shellcheck disable=SC2034 # lib.sh uses it: the fast shutdown, which does not wait for clients
 stop_signal=INT
-bin=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
-[ -x "$bin/postgres" ] || bin=$(dirname "$(command -v postgres || echo /none/postgres)")
+# The newest server: a newer directory may hold clients alone.
+bin=$(compgen -G '/usr/lib/postgresql/*/bin/postgres' | sort -V | tail -n 1) || bin=$(command -v postgres || echo /none/postgres)
+bin=$(dirname "$bin")
 
 initialise() {
   secret >"$dir/password"

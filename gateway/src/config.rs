@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, Uri};
+use clap::builder::BoolishValueParser;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use common::commands::Servers;
@@ -214,7 +215,7 @@ pub struct AuthConfig {
     pub jwt_leeway_seconds: u64,
     /// Takes events without a credential on /api/events, /product_events/ and
     /// /api-fast/view-event, under the limit per address.
-    #[arg(long, env = "ALLOW_ANONYMOUS_WRITE")]
+    #[arg(long, env = "ALLOW_ANONYMOUS_WRITE", value_parser = BoolishValueParser::new())]
     pub allow_anonymous_write: bool,
 }
 

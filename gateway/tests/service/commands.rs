@@ -137,6 +137,10 @@ async fn a_configuration_is_shown_without_secrets_and_judged() {
     let bad = elsewhere.run(&["check-config"]).await;
     assert_eq!(bad.status.code(), Some(78), "{}", stdout(&bad));
     assert!(stdout(&bad).contains("kafka: NOT reachable"));
+    let unusable = tallyman.run(&["check-config", "--kafka-partitions", "none"]).await;
+    assert_eq!(unusable.status.code(), Some(78));
+    let misspelt = tallyman.run(&["check-config", "--kafka-partition", "4"]).await;
+    assert_eq!(misspelt.status.code(), Some(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
