@@ -108,7 +108,8 @@ pub struct HttpConfig {
     #[arg(long, env = "GATEWAY_BODY_SECONDS", default_value_t = 30, value_name = "SECONDS")]
     pub gateway_body_seconds: u64,
     /// Bytes of request bodies in memory, from their first byte to their answer; above it the
-    /// answer is 503 with Retry-After.
+    /// answer is 503 with Retry-After. Bodies that bring their key within them have half of it until
+    /// they are read.
     #[arg(long, env = "GATEWAY_INFLIGHT_BYTES", default_value_t = 16 << 20, value_name = "BYTES")]
     pub gateway_inflight_bytes: usize,
     /// Seconds between when an SDK says it sent and when it came, above which its clock counts as

@@ -80,7 +80,10 @@ impl Gateway {
         let known = self.admit(door, head).await?;
         door.check(head)?;
         // Held until the answer: until then librdkafka has its own copy of the events.
-        let mut share = self.budget.share();
+        let mut share = match known {
+            Some(_) => self.budget.share(),
+            None => self.budget.share_of_stranger(),
+        };
         let bytes = self.read(door, head, body, &mut share).await?;
         let submission = door
             .open(head, &bytes, known.as_ref(), self.clock_skew)
@@ -90,6 +93,7 @@ impl Gateway {
             Some(caller) => caller,
             None => self.admit_by_body(head, &submission).await?,
         };
+        share.introduce();
         if door == Door::Validation {
             return surface::answer_validation(
                 Box::pin(self.validate(&submission, &caller)).await?,
@@ -157,7 +161,7 @@ impl Gateway {
         if door != Door::Validation && !self.publisher.is_reachable() {
             return Err(ApiError::BrokerAway);
         }
-        if !self.budget.has_room_for(length as usize) {
+        if !share.has_room_for(length as usize) {
             return Err(ApiError::Overloaded);
         }
         let bytes = body::read(door.encoding(head)?, body, share, self.body_time_max).await?;

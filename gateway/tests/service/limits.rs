@@ -110,6 +110,27 @@ async fn above_the_budget_the_answer_is_503_and_below_it_all_is_well_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_bring_their_key_within_them_leave_room_for_others() {
+    let tallyman = Installation::new().await;
+    let gateway = tallyman.start(&["--gateway-inflight-bytes", "100000"]).await;
+    let mut slow = Raw::connect(&gateway).await;
+    slow.send("POST /v1/batch HTTP/1.1\r\nhost: x\r\ncontent-length: 90000\r\n\r\n").await;
+    slow.send(&"x".repeat(50_000)).await;
+    crate::installation::eventually("its bytes are charged", || async {
+        gateway.get("/metrics").await.1.contains("gateway_inflight_bytes 50000")
+    })
+    .await;
+    let batch = format!(r#"{{"writeKey":"{}","batch":[]}}"#, gateway.write_key);
+    let send = || answer(gateway.client.post(gateway.url("/v1/batch")).body(batch.clone()));
+    let refused = send().await;
+    assert_eq!((refused.status, &refused.json["code"]), (503, &json!("overloaded")));
+    assert_eq!(gateway.submit(event_of(40_000)).await.status, 202, "its key came before it");
+    slow.send(&"x".repeat(40_000)).await;
+    slow.receive_until("invalid_json").await;
+    assert_eq!(send().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_come_is_given_up() {
     let tallyman = Installation::new().await;
     let gateway = tallyman.start(&["--gateway-body-seconds", "1"]).await;
