@@ -26,6 +26,7 @@ const STRANGERS_PART: usize = 2;
 #[error("the budget of bytes in flight is used up")]
 pub struct Exhausted;
 
+/// Bytes of which each holder gives back what it took.
 #[derive(Debug)]
 struct Room {
     bytes_max: usize,
@@ -89,6 +90,7 @@ impl Share {
             && (self.held_as_stranger.is_none() || shared.strangers.has_room_for(bytes))
     }
 
+    /// Takes more.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Exhausted> {
         let shared = &*self.budget.0;
         let more = shared.all.take(self.held, bytes)?;

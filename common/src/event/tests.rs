@@ -16,6 +16,16 @@ pub fn read(text: impl AsRef<[u8]>) -> Result<Event, InvalidEvent> {
     parse(text.as_ref(), &arrival, || "unnamed-1".into())
 }
 
+fn at_the_door() -> Arrival<'static> {
+    Arrival {
+        received_at: now(),
+        now: now(),
+        source: "http",
+        user: None,
+        bytes_max: EVENT_BYTES_MAX,
+    }
+}
+
 /// The event of a text that must be one.
 pub fn event(text: impl AsRef<[u8]>) -> Event {
     read(&text)
@@ -257,13 +267,7 @@ fn what_is_kept_of_a_refused_event_has_no_credential_in_it() {
 #[test]
 fn what_a_call_does_not_usually_have_is_kept_too() {
     let skew = Skew::told_by(None, Skew::TOLERANCE);
-    let arrival = Arrival {
-        received_at: now(),
-        now: now(),
-        source: "http",
-        user: None,
-        bytes_max: EVENT_BYTES_MAX,
-    };
+    let arrival = at_the_door();
     let read = |format, text: &str| {
         parse_as(format, text.as_bytes(), &arrival, || "unnamed-1".into()).unwrap()
     };
@@ -294,13 +298,7 @@ fn what_a_call_does_not_usually_have_is_kept_too() {
 
 #[test]
 fn one_byte_more_than_the_limit_is_refused() {
-    let arrival = Arrival {
-        received_at: now(),
-        now: now(),
-        source: "http",
-        user: None,
-        bytes_max: EVENT_BYTES_MAX,
-    };
+    let arrival = at_the_door();
     let sized = |bytes: usize| {
         let event = r#"{"type":"like","userId":"u","a":""}"#;
         event.replace(r#""""#, &format!(r#""{}""#, "x".repeat(bytes - event.len())))
